@@ -1,0 +1,12 @@
+# The package's help page and the state of the session.
+
+#' @keywords internal
+"_PACKAGE"
+
+# What is kept for the life of the R process, and nowhere else.
+the <- new.env(parent = emptyenv())
+
+# Versions of the Rust side, for bug reports.
+about <- function() {
+  unwrap(rust_about())
+}

@@ -1,0 +1,67 @@
+failure <- function(kind, message, ...) {
+  structure(list(kind = kind, message = message, ...), class = "dkusecrets_failure")
+}
+
+test_that("a value passes through unwrap() unchanged", {
+  expect_identical(unwrap("a"), "a")
+  expect_null(unwrap(NULL))
+  expect_identical(unwrap(list(kind = "a", message = "b")), list(kind = "a", message = "b"))
+})
+
+test_that("a failure becomes an error of its kind with its fields", {
+  cnd <- tryCatch(
+    unwrap(failure("not_found", "no secret 'a'", matches = c("b", "c"))),
+    error = identity
+  )
+  expect_identical(
+    class(cnd),
+    c("dkusecrets_error_not_found", "dkusecrets_error", "error", "condition")
+  )
+  expect_identical(conditionMessage(cnd), "no secret 'a'")
+  expect_identical(cnd$matches, c("b", "c"))
+})
+
+test_that("abort_dku() raises the same ladder of classes", {
+  expect_error(
+    abort_dku("bad_name", "a name is one string", name = "x"),
+    "^a name is one string$",
+    class = "dkusecrets_error_bad_name"
+  )
+  expect_error(abort_dku("bad_name", "text"), class = "dkusecrets_error")
+})
+
+test_that("no character of a message is interpreted", {
+  messages <- c(
+    "100%", "%s%s%n%d", "{stop('evaluated')}", "`r stop()`", "a\nb\r\tc", "\\0 \\x00 \ufffd",
+    "\u202edrowssap \U1f511", "'\"", strrep("long ", 2000)
+  )
+  for (message in messages) {
+    expect_identical(
+      conditionMessage(tryCatch(unwrap(failure("x", message)), error = identity)),
+      message
+    )
+  }
+})
+
+test_that("an uncaught error with any character prints and ends the process in good order", {
+  skip_if_not_installed("callr")
+  script <- withr::local_tempfile(fileext = ".R", lines = c(
+    "f <- function(...) dkusecrets:::abort_dku('x', '100%s %n {1 + 1}')",
+    "f('hunter2')"
+  ))
+  result <- callr::rscript(script, fail_on_status = FALSE, show = FALSE, stderr = "2>&1")
+  expect_identical(result$status, 1L)
+  expect_match(result$stdout, "Error in f() : 100%s %n {1 + 1}", fixed = TRUE)
+  expect_no_match(result$stdout, "hunter2", fixed = TRUE)
+})
+
+test_that("the call of an error names the function and none of its arguments", {
+  dkuSomething <- function(name, value) abort_dku("x", "text")
+  cnd <- tryCatch(dkuSomething("a", "hunter2"), error = identity)
+  expect_identical(conditionCall(cnd), quote(dkuSomething()))
+
+  expect_identical(without_arguments(quote(p::f(1))), quote(p::f()))
+  expect_null(without_arguments(quote((function(x) x)("hunter2"))))
+  expect_null(without_arguments(NULL))
+  expect_null(conditionCall(tryCatch(do.call(dkuSomething, list(1, 2)), error = identity)))
+})
