@@ -1,0 +1,141 @@
+//! The anchor: the highest sequence number seen of each index, and the store's incarnation, kept outside the
+//! database. It tells an older copy of the whole file, which nothing inside the file can.
+//!
+//! It is read before a read transaction begins, and raised after a commit: it may lag behind the database and never
+//! leads it, so it needs no fsync. Each index has a cell with two copies, written in turn, so that a torn write
+//! leaves the other one. Byte layout: `FORMAT.md`, "The anchor".
+use crate::index::Site;
+use crate::key::{Id, Key, Purpose};
+use crate::place::Place;
+use crate::platform;
+use crate::{Error, Result};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// One copy: owner, incarnation, sequence, MAC, then zeroes.
+const COPY: usize = 128;
+const CELL: usize = 2 * COPY;
+const MAC: usize = 32;
+/// More than the anchor of an embedded vault has, in bytes.
+const LIMIT: u64 = 64 * 1024;
+
+/// What an anchor says of one index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) owner: Id,
+    pub(crate) incarnation: Id,
+    pub(crate) sequence: u64,
+}
+
+impl Mark {
+    fn mac(&self, site: &Site, key: &Key) -> Result<Hmac<Sha256>> {
+        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes()).map_err(|_| Error::Internal("HMAC key length"))?;
+        Ok(mac.chain_update(site.store).chain_update(self.fields()))
+    }
+
+    fn fields(&self) -> [u8; 40] {
+        let mut fields = [0; 40];
+        fields[..16].copy_from_slice(&self.owner);
+        fields[16..32].copy_from_slice(&self.incarnation);
+        fields[32..].copy_from_slice(&self.sequence.to_be_bytes());
+        fields
+    }
+
+    fn encode(&self, site: &Site, key: &Key) -> Result<[u8; COPY]> {
+        let mut copy = [0; COPY];
+        copy[..40].copy_from_slice(&self.fields());
+        copy[40..40 + MAC].copy_from_slice(&self.mac(site, key)?.finalize().into_bytes());
+        Ok(copy)
+    }
+
+    fn decode(site: &Site, key: &Key, copy: &[u8]) -> Option<Mark> {
+        let mark = Mark {
+            owner: copy.get(..16)?.try_into().ok()?,
+            incarnation: copy.get(16..32)?.try_into().ok()?,
+            sequence: u64::from_be_bytes(copy.get(32..40)?.try_into().ok()?),
+        };
+        mark.mac(site, key).ok()?.verify_slice(copy.get(40..40 + MAC)?).ok()?;
+        Some(mark)
+    }
+}
+
+/// The anchor file as it was before the transaction began, not yet verified: the key to that comes later.
+pub(crate) struct Anchor {
+    bytes: Option<Vec<u8>>,
+}
+
+impl Anchor {
+    pub(crate) fn read(place: &Place) -> Result<Anchor> {
+        let bytes = platform::read_private(&place.anchor(), LIMIT)?;
+        Ok(Anchor { bytes: bytes.map(|b| b.to_vec()) })
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    /// The newest genuine mark of an index.
+    pub(crate) fn mark(&self, site: &Site, root: &Key, owner: &Id) -> Result<Option<Mark>> {
+        let Some(bytes) = &self.bytes else { return Ok(None) };
+        let key = root.subkey(Purpose::Anchor)?;
+        Ok(newest(site, &key, owner, bytes).map(|(_, mark)| mark))
+    }
+}
+
+/// The newest genuine mark of `owner`, with the offset of its cell.
+fn newest(site: &Site, key: &Key, owner: &Id, bytes: &[u8]) -> Option<(usize, Mark)> {
+    let copies = bytes.chunks_exact(COPY).enumerate().filter(|(_, copy)| copy[..16] == *owner);
+    let genuine = copies.filter_map(|(i, copy)| Some((i * COPY / CELL * CELL, Mark::decode(site, key, copy)?)));
+    genuine.max_by_key(|(_, mark)| mark.sequence)
+}
+
+/// Raises the marks after a commit. A lock that is not had within a second is let go: the anchor may lag.
+pub(crate) fn raise(site: &Site, root: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
+    let path = place.anchor();
+    let Some(file) = platform::open_private(&path, true)? else { return Ok(()) };
+    platform::wait_for_lock(&file, &path, Duration::from_secs(1))?;
+    let key = root.subkey(Purpose::Anchor)?;
+    let bytes = contents(&file, &path)?;
+    for mark in marks {
+        match newest(site, &key, &mark.owner, &bytes) {
+            Some((cell, seen)) if seen.incarnation == mark.incarnation && seen.sequence < mark.sequence => {
+                let offset = cell + COPY * (mark.sequence % 2) as usize;
+                let copy = mark.encode(site, &key)?;
+                file.write_all_at(&copy, offset as u64).map_err(|e| Error::io("write", &path, e))?;
+            }
+            // As high already, or of an incarnation that came after ours.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes the anchor anew, durably: at creation, and when a restore was accepted.
+pub(crate) fn establish(site: &Site, root: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
+    let path = place.anchor();
+    let key = root.subkey(Purpose::Anchor)?;
+    let mut bytes = Vec::with_capacity(marks.len() * CELL);
+    for mark in marks {
+        let copy = mark.encode(site, &key)?;
+        bytes.extend_from_slice(&copy);
+        bytes.extend_from_slice(&copy);
+    }
+    let Some(file) = platform::open_private(&path, true)? else {
+        return platform::write_durably(&path, &place.config.join("anchor.new"), &bytes);
+    };
+    // In place, so that everyone who waits for its lock waits for the same file.
+    platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
+    let written = file.set_len(bytes.len() as u64).and_then(|()| file.write_all_at(&bytes, 0)).and_then(|()| file.sync_all());
+    written.map_err(|e| Error::io("write", &path, e))
+}
+
+fn contents(file: &File, path: &Path) -> Result<Vec<u8>> {
+    let length = file.metadata().map_err(|e| Error::io("look at", path, e))?.len().min(LIMIT);
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
+    Ok(bytes)
+}

@@ -1,0 +1,131 @@
+//! How a vault comes to be. Two processes may try at once and either may be killed at any point: the lock lets one
+//! go first, each step is durable before the next begins, and the database appears whole or not at all.
+//!
+//! The order is key, database, anchor. A key without a database and anchor is taken up again; a database in its first
+//! state without an anchor gets one (`Vault`, "birth"); a key and an anchor without a database is a loss, never a
+//! new vault.
+use crate::anchor::{self, Mark};
+use crate::directory::{self, Directory, Fact, Listing, User};
+use crate::index::{Index, OwnerKeys, Site, commit_to};
+use crate::key::{Key, Purpose, random_id};
+use crate::passphrase::{self, Cost};
+use crate::place::{Found, Place};
+use crate::rows::{Rows, keys};
+use crate::sealed_box::{Context, seal};
+use crate::secret::{Head, Ledger, Retention};
+use crate::slot::{NewSlot, Parameters, Slot};
+use crate::sqlite::Sqlite;
+use crate::{Error, Result, key_file, platform, unlocked};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The first epoch of every key.
+pub(crate) const FIRST_EPOCH: u32 = 1;
+/// The slot a vault is created with.
+const FIRST_SLOT: u32 = 1;
+
+/// Makes a vault unless there is one; answers whether it did.
+pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i64) -> Result<bool> {
+    if let NewSlot::Passphrase(passphrase) = slot {
+        passphrase.check_new()?;
+    }
+    let place = place.prepare()?;
+    let _lock = platform::lock(&place.creation_lock(), Duration::from_secs(60))?;
+    // Ours by name, and perhaps made by something less careful.
+    platform::make_private(&place.config)?;
+    platform::make_private(&place.data)?;
+    if place.survey()?.0 == Found::Vault {
+        return Ok(false);
+    }
+    let orphan = place.orphaned_key()?;
+    let (provider, parameters) = match (slot, orphan) {
+        (NewSlot::KeyFile, None) => {
+            let (key, id) = key_file::create(&place.config)?;
+            (key, Parameters::KeyFile { id })
+        }
+        (NewSlot::KeyFile, Some(id)) => {
+            let missing = || Error::KeyMissing { key: key_file::path(&place.config, &id), database: place.database(), others: Vec::new() };
+            (key_file::read(&place.config, &id)?.ok_or_else(missing)?, Parameters::KeyFile { id })
+        }
+        (NewSlot::Passphrase(_), Some(id)) => {
+            return Err(Error::Path {
+                path: key_file::path(&place.config, &id),
+                reason: "is the key of another vault, or of a creation that was cut short; move it away to create a vault with a passphrase".into(),
+            });
+        }
+        (NewSlot::Passphrase(passphrase), None) => {
+            let (salt, cost) = (random_id()?, Cost::RECOMMENDED);
+            let key = passphrase::derive(passphrase, &salt, cost)?.ok_or(Error::Internal("Argon2 cost"))?;
+            (key, Parameters::Passphrase { salt, cost })
+        }
+    };
+    let site = Site { database: place.database(), store: random_id()?, incarnation: random_id()? };
+    let scratch = place.data.join("vault.db.new");
+    let journal = place.data.join("vault.db.new-journal");
+    platform::remove_if_there(&journal)?;
+    platform::remove_if_there(&scratch)?;
+    drop(platform::create_private(&scratch)?);
+    let filled = fill(&scratch, Rc::new(site), parameters, &provider, retention, now);
+    let filled = filled.and_then(|filled| platform::rename_without_replacing(&scratch, &place.database()).map(|()| filled));
+    let Filled { site, root, marks, slot } = match filled {
+        Ok(filled) => filled,
+        Err(e) => {
+            // Best effort: what stays is removed by the next attempt.
+            let _ = platform::remove_if_there(&journal);
+            let _ = platform::remove_if_there(&scratch);
+            return Err(e);
+        }
+    };
+    anchor::establish(&site, &root, &place, &marks)?;
+    if let Parameters::Passphrase { .. } = slot.parameters {
+        // Whoever has just chosen the passphrase need not type it again.
+        unlocked::remember(&site.store, &slot.digest, provider, None)?;
+    }
+    Ok(true)
+}
+
+struct Filled {
+    site: Rc<Site>,
+    root: Key,
+    marks: [Mark; 2],
+    slot: Slot,
+}
+
+/// Writes the first state of a vault into an empty file.
+fn fill(path: &Path, site: Rc<Site>, parameters: Parameters, provider: &Key, retention: Retention, now: i64) -> Result<Filled> {
+    let rows = Sqlite::begin_new(path)?;
+    let (root, user_key, user) = (Key::random()?, Key::random()?, random_id()?);
+    rows.put(keys::STORE, &[&site.store[..], &site.incarnation].concat())?;
+    let (slot, row) = Slot::seal(&site, FIRST_SLOT, parameters, provider, &root)?;
+    rows.put(&keys::slot(FIRST_SLOT), &row)?;
+
+    let context = Context::UserKey { store: &site.store, user: &user, epoch: FIRST_EPOCH };
+    let sealed = seal(&root.subkey(Purpose::Box)?, FIRST_EPOCH, &context, user_key.bytes())?;
+    rows.put(&keys::user_key(&user, FIRST_EPOCH), &sealed)?;
+
+    let ledger = Ledger { retention, seen: now, ..Ledger::default() };
+    let keys = OwnerKeys::new(&root, FIRST_EPOCH)?;
+    let mut directory: Directory = Index::new(site.clone(), site.store, keys, "directory", ledger);
+    let facts = [
+        (directory::slot_name(FIRST_SLOT), Fact::Slot { parameters: slot.digest, commit: slot.commit()? }),
+        (
+            directory::user_name(&user),
+            Fact::User(User { epoch: FIRST_EPOCH, commit: commit_to(&sealed)?, uid: platform::effective_user(), created: now }),
+        ),
+        (directory::OWNER.into(), Fact::Owner { user }),
+    ];
+    for (name, fact) in facts {
+        directory.put(&rows, Listing { name, fact })?;
+    }
+    directory.save(&rows)?;
+
+    let keys = OwnerKeys::new(&user_key, FIRST_EPOCH)?;
+    let mut secrets: Index<Head> = Index::new(site.clone(), user, keys, "index", ledger);
+    secrets.save(&rows)?;
+
+    let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
+    let marks = [mark(site.store, directory.sequence), mark(user, secrets.sequence)];
+    rows.commit()?;
+    Ok(Filled { site, root, marks, slot })
+}

@@ -1,0 +1,129 @@
+//! Keys: 32 bytes that wipe themselves and cannot be printed, and what is derived from them.
+use crate::{Error, Result};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A key of 32 bytes: a root key, a user's key, a provider's key, or a subkey of one.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key([u8; 32]);
+
+/// An identifier of 16 random bytes: of a store, a person, a secret, an incarnation.
+pub(crate) type Id = [u8; 16];
+
+/// What a subkey is for. No key is used directly: each use has a subkey with a name of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Seals boxes.
+    Box,
+    /// Decides in which page of an index a name lies.
+    Page,
+    /// Authenticates the anchor file.
+    Anchor,
+    /// Tells keys apart in public: the key id.
+    Id,
+}
+
+impl Purpose {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Purpose::Box => b"dkusecrets/v1/box",
+            Purpose::Page => b"dkusecrets/v1/page",
+            Purpose::Anchor => b"dkusecrets/v1/anchor",
+            Purpose::Id => b"dkusecrets/v1/key-id",
+        }
+    }
+}
+
+impl Key {
+    /// A new key from the operating system's generator.
+    pub fn random() -> Result<Key> {
+        let mut key = Key([0; 32]);
+        fill(&mut key.0)?;
+        Ok(key)
+    }
+
+    /// The key with these bytes, or nothing if they are not 32.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Key> {
+        let mut key = Key([0; 32]);
+        if bytes.len() != key.0.len() {
+            return None;
+        }
+        key.0.copy_from_slice(bytes);
+        Some(key)
+    }
+
+    /// The key's bytes, for sealing it under another key or deriving from it.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The subkey for one purpose: HKDF-SHA-256 (RFC 5869) without salt, the purpose's label as info.
+    pub(crate) fn subkey(&self, purpose: Purpose) -> Result<Key> {
+        let mut subkey = Key([0; 32]);
+        expand(&self.0, None, &[purpose.label()], &mut subkey.0)?;
+        Ok(subkey)
+    }
+
+    /// A public name of this key: the first 8 bytes of its subkey for that purpose.
+    pub(crate) fn id(&self) -> Result<[u8; 8]> {
+        let subkey = self.subkey(Purpose::Id)?;
+        let mut id = [0; 8];
+        id.copy_from_slice(&subkey.0[..8]);
+        Ok(id)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// HKDF-SHA-256 (RFC 5869), `info` being the parts joined.
+pub(crate) fn expand(key: &[u8], salt: Option<&[u8]>, info: &[&[u8]], out: &mut [u8]) -> Result<()> {
+    // Fails only above 255 * 32 bytes of output; everything here asks for 32 or 64.
+    Hkdf::<Sha256>::new(salt, key).expand_multi_info(info, out).map_err(|_| Error::Internal("HKDF output too long"))
+}
+
+/// Fills a buffer from the operating system's generator.
+pub(crate) fn fill(out: &mut [u8]) -> Result<()> {
+    getrandom::fill(out).map_err(|_| Error::Unavailable("the operating system's random generator does not answer".into()))
+}
+
+/// A new identifier.
+pub(crate) fn random_id() -> Result<Id> {
+    let mut id = [0; 16];
+    fill(&mut id)?;
+    Ok(id)
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The bytes that lower-case hexadecimal digits stand for; nothing if they do not.
+pub(crate) fn unhex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let value = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let digits = digits.as_bytes();
+    if digits.len() % 2 != 0 {
+        return None;
+    }
+    let mut out = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for pair in digits.chunks_exact(2) {
+        out.push(value(pair[0])? << 4 | value(pair[1])?);
+    }
+    Some(out)
+}

@@ -1,0 +1,59 @@
+//! The encrypted store of dkusecrets: a vault keeps the secrets of people, each under a key of their own.
+//!
+//! This crate knows nothing of R and nothing of a network. `FORMAT.md` beside it describes every byte it writes.
+//!
+//! The layers, from the bottom; each uses only those above it in this list:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`Error`] | everything that can go wrong, by kind |
+//! | `platform` | file modes, owners, locks, atomic renames: all that depends on the operating system |
+//! | `key`, `sealed_box` | keys that wipe themselves, and the one construction that seals everything |
+//! | [`Rows`], [`Sqlite`] | a transaction over keyed rows; the database never sees a plaintext |
+//! | `slot`, `key_file`, `passphrase`, `unlocked` | the ways to the root key |
+//! | `index`, `directory`, `secret` | sealed maps in pages under a manifest, and what they hold |
+//! | `anchor` | the highest sequence numbers seen, outside the database |
+//! | `place`, `creation` | where a vault lies, whether that is safe, and how one comes to be |
+//! | [`Vault`] | the operations |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod anchor;
+mod creation;
+mod directory;
+mod error;
+mod index;
+mod info;
+mod key;
+mod key_file;
+mod name;
+mod passphrase;
+mod place;
+mod platform;
+mod rows;
+mod sealed_box;
+mod secret;
+mod slot;
+mod sqlite;
+mod unlocked;
+mod value;
+mod vault;
+
+pub use error::{Error, Result};
+pub use info::Info;
+pub use passphrase::Passphrase;
+pub use platform::effective_user;
+pub use rows::Rows;
+pub use secret::{Retention, Summary, Version};
+pub use slot::NewSlot;
+pub use sqlite::Sqlite;
+pub use value::Value;
+pub use vault::{Change, Secret, Vault};
+
+/// What the benchmarks and the test vectors need of the inside; not part of the interface.
+#[doc(hidden)]
+pub mod inside {
+    pub use crate::key::Key;
+    pub use crate::sealed_box::{BoxError, Context, open, seal, seal_with_salt};
+    pub use crate::sqlite::{READ_SETTINGS, WRITE_SETTINGS};
+}

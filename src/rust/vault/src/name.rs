@@ -1,0 +1,47 @@
+//! Names of secrets, and text about them: checked once, at the door.
+use crate::{Error, Result};
+use unicode_normalization::UnicodeNormalization;
+
+/// The longest name, in characters (Unicode code points after normalisation).
+const MAX_NAME: usize = 255;
+/// The longest description, in characters.
+const MAX_DESCRIPTION: usize = 1000;
+
+/// A name as it is stored and compared: NFC, 1 to 255 characters, no control characters.
+pub(crate) fn check_name(name: &str) -> Result<String> {
+    let name: String = name.nfc().take(MAX_NAME + 1).collect();
+    if name.is_empty() {
+        return Err(Error::InvalidName("must not be empty".into()));
+    }
+    if name.chars().count() > MAX_NAME {
+        return Err(Error::InvalidName(format!("has at most {MAX_NAME} characters; this one is longer")));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::InvalidName("must not hold control characters (line breaks, tabs, NUL, ...)".into()));
+    }
+    Ok(name)
+}
+
+/// A description as it is stored: NFC, at most 1,000 characters, no control characters but line breaks and tabs.
+pub(crate) fn check_description(description: &str) -> Result<String> {
+    let description: String = description.nfc().take(MAX_DESCRIPTION + 1).collect();
+    if description.chars().count() > MAX_DESCRIPTION {
+        return Err(Error::InvalidArgument(format!("a description has at most {MAX_DESCRIPTION} characters; this one is longer")));
+    }
+    if description.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(Error::InvalidArgument("a description must not hold control characters other than line breaks and tabs".into()));
+    }
+    Ok(description)
+}
+
+/// Up to three of `names` that a person could have meant by `wanted`, best first.
+pub(crate) fn close_matches<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let wanted = wanted.to_lowercase();
+    let mut scored: Vec<(f64, &str)> = names
+        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        // Below this similarity the suggestions looked like noise on English words.
+        .filter(|(score, _)| *score >= 0.8)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
+}

@@ -1,0 +1,233 @@
+//! All that depends on the operating system: owners and modes of files, locks, and renames that replace nothing.
+//! This is the file to write again for a system that is not Unix.
+use crate::{Error, Result};
+use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// The user id this process acts as.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// What lies at a path, links not followed; nothing if nothing does.
+pub(crate) fn look(path: &Path) -> Result<Option<Metadata>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("look at", path, e)),
+    }
+}
+
+/// Refuses a file that is not a plain one of ours which nobody else can read or write.
+pub(crate) fn check_private_file(path: &Path, found: &Metadata) -> Result<()> {
+    if !found.is_file() {
+        return Err(Error::Path { path: path.into(), reason: "is not a plain file (a link or a directory, perhaps)".into() });
+    }
+    check_owner(path, found)?;
+    refuse_mode(path, found, 0o077, "can be read or written by others", "chmod 600")
+}
+
+/// Refuses a directory that is not ours alone, or that others could replace from above.
+/// `path` must be canonical: absolute and without links.
+pub(crate) fn check_private_directory(path: &Path, found: &Metadata) -> Result<()> {
+    check_owner(path, found)?;
+    refuse_mode(path, found, 0o077, "is open to others", "chmod 700")?;
+    path.parent().map_or(Ok(()), check_ancestors)
+}
+
+/// Refuses a directory if anyone but root and this user could rename what lies in it, or in one above it.
+pub(crate) fn check_ancestors(path: &Path) -> Result<()> {
+    for directory in path.ancestors() {
+        let found = std::fs::symlink_metadata(directory).map_err(|e| Error::io("look at", directory, e))?;
+        if found.uid() != 0 && found.uid() != effective_user() {
+            return Err(Error::Unsafe {
+                path: directory.into(),
+                reason: format!(
+                    "belongs to user id {}, who could replace what lies under it (you are {}); with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own",
+                    found.uid(),
+                    effective_user()
+                ),
+            });
+        }
+        // In a sticky directory (/tmp) others can add entries, and cannot rename or remove ours.
+        if found.mode() & 0o1000 == 0 {
+            refuse_mode(directory, &found, 0o022, "can be written by others, who could replace what lies under it", "chmod go-w")?;
+        }
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
+    if found.uid() == effective_user() {
+        return Ok(());
+    }
+    Err(Error::Unsafe {
+        path: path.into(),
+        reason: format!(
+            "belongs to user id {} and you are {}: a vault is for its owner only; with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own",
+            found.uid(),
+            effective_user()
+        ),
+    })
+}
+
+fn refuse_mode(path: &Path, found: &Metadata, bits: u32, what: &str, cure: &str) -> Result<()> {
+    if found.mode() & bits == 0 {
+        return Ok(());
+    }
+    Err(Error::Unsafe {
+        path: path.into(),
+        reason: format!("{what} (mode {:04o}): if that is not meant, run {cure} {}", found.mode() & 0o7777, path.display()),
+    })
+}
+
+/// Makes a directory and those above it that are missing, each 0700 from the start.
+pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create the directory", path, e))
+}
+
+/// Takes away what others may do in a directory.
+pub(crate) fn make_private(path: &Path) -> Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(|e| Error::io("change the mode of", path, e))
+}
+
+/// Opens a file of ours without following a link, and checks what was opened; nothing if it is not there.
+pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<File>> {
+    // Non-blocking, so that a pipe put in a file's place cannot make us wait for its other end.
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = OpenOptions::new().read(true).write(write).custom_flags(flags.bits() as i32).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Err(Error::Path { path: path.into(), reason: "is a link; the file itself must lie there".into() });
+        }
+        // A file with the wrong owner or mode may be unreadable for us: say that, not "permission denied".
+        Err(e) => {
+            if let Some(found) = look(path)? {
+                check_private_file(path, &found)?;
+            }
+            return Err(Error::io("open", path, e));
+        }
+    };
+    let found = file.metadata().map_err(|e| Error::io("look at", path, e))?;
+    check_private_file(path, &found)?;
+    Ok(Some(file))
+}
+
+/// The whole of a small private file; nothing if it is not there.
+pub(crate) fn read_private(path: &Path, limit: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let Some(file) = open_private(path, false)? else { return Ok(None) };
+    // Room for all at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    Ok(Some(bytes))
+}
+
+/// Creates a file, 0600 from the first byte, that must not exist yet.
+pub(crate) fn create_private(path: &Path) -> Result<File> {
+    let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    created.map_err(|e| Error::io("create", path, e))
+}
+
+/// Writes a new file so that after a crash it is there whole or not at all, and never replaces another.
+/// `scratch` is its name while it is being written; a file left there by a crash is removed first.
+pub(crate) fn write_durably(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
+    remove_if_there(scratch)?;
+    let mut file = create_private(scratch)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", scratch, e))?;
+    drop(file);
+    rename_without_replacing(scratch, path)
+}
+
+/// Renames a file to a name that must be free, and makes that durable.
+pub(crate) fn rename_without_replacing(from: &Path, to: &Path) -> Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Older file systems (NFS) lack that flag; a hard link refuses to replace as well.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).map_err(|e| Error::io("create", to, e))?;
+            rustix::fs::unlink(from).map_err(|e| Error::io("remove", from, e))?;
+        }
+        other => other.map_err(|e| Error::io("create", to, e))?,
+    }
+    match to.parent() {
+        Some(directory) => sync_directory(directory),
+        None => Ok(()),
+    }
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).map_err(|e| Error::io("flush", path, e))
+}
+
+/// Removes a file that may not be there.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Holds a lock on a file until dropped.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Takes the lock on `path`, a file made for this purpose, within `patience`.
+pub(crate) fn lock(path: &Path, patience: Duration) -> Result<Lock> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path);
+    let file = opened.map_err(|e| Error::io("open the lock file", path, e))?;
+    wait_for_lock(&file, path, patience)?;
+    Ok(Lock { _file: file })
+}
+
+/// Locks an open file for this process alone, within `patience`. Closing it unlocks.
+pub(crate) fn wait_for_lock(file: &File, path: &Path, patience: Duration) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if begun.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(Error::Busy(path.into())),
+            Err(e) => return Err(Error::io("lock", path, e)),
+        }
+    }
+}
+
+/// The kind of file system a path lies on, and whether its locks can be relied on.
+pub(crate) fn file_system(path: &Path) -> Option<(String, bool)> {
+    // linux/magic.h
+    let name = |magic: i64| match magic & 0xffff_ffff {
+        0xef53 => ("ext", true),
+        0x5846_5342 => ("xfs", true),
+        0x9123_683e => ("btrfs", true),
+        0x0102_1994 => ("tmpfs", true),
+        0x794c_7630 => ("overlay", true),
+        0x2fc1_2fc1 => ("zfs", true),
+        0xf2f5_2010 => ("f2fs", true),
+        0x6969 => ("nfs", false),
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => ("smb", false),
+        0x6573_5546 => ("fuse", false),
+        _ => ("", true),
+    };
+    let magic = rustix::fs::statfs(path).ok()?.f_type as i64;
+    let (name, reliable) = name(magic);
+    let name = if name.is_empty() { format!("type {:#x}", magic & 0xffff_ffff) } else { name.to_owned() };
+    Some((name, reliable))
+}
+
+/// A path without links, as far as it exists.
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|e| Error::io("look at", path, e))
+}
+

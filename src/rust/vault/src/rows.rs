@@ -1,0 +1,54 @@
+//! The one trait between the vault and a database: a transaction over rows, each a key and a value.
+//!
+//! Everything above this line sees plaintext, everything below sees sealed boxes. A row's key is a tag and fields of
+//! fixed width, so rows of one owner and kind lie together and in order. To add a database, implement [`Rows`].
+use crate::Result;
+use crate::key::Id;
+
+/// One transaction. It sees one state of the database; dropped without [`Rows::commit`] it changes nothing.
+pub trait Rows {
+    /// The value of a row.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Visits all rows whose keys begin with `prefix`, in the order of their keys.
+    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+
+    /// Writes a row, new or not.
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
+
+    /// Writes a row if its value is still `expected`. Answers whether it was.
+    fn replace(&self, key: &[u8], expected: &[u8], value: &[u8]) -> Result<bool>;
+
+    /// Removes a row; answers whether it was there.
+    fn delete(&self, key: &[u8]) -> Result<bool>;
+
+    /// Makes everything durable: once this answers, it survives a loss of power.
+    fn commit(self) -> Result<()>;
+}
+
+/// The keys of rows. `FORMAT.md`, "Rows".
+pub(crate) mod keys {
+    use super::Id;
+
+    pub(crate) const STORE: &[u8] = &[0];
+    pub(crate) const SLOTS: &[u8] = &[1];
+
+    pub(crate) fn slot(slot: u32) -> Vec<u8> {
+        [SLOTS, &slot.to_be_bytes()].concat()
+    }
+    pub(crate) fn user_key(user: &Id, epoch: u32) -> Vec<u8> {
+        [&[2][..], user, &epoch.to_be_bytes()].concat()
+    }
+    pub(crate) fn records(user: &Id) -> Vec<u8> {
+        [&[3][..], user].concat()
+    }
+    pub(crate) fn record(user: &Id, secret: &Id, version: u64) -> Vec<u8> {
+        [&[3][..], user, secret, &version.to_be_bytes()].concat()
+    }
+    pub(crate) fn manifest(owner: &Id) -> Vec<u8> {
+        [&[4][..], owner].concat()
+    }
+    pub(crate) fn page(owner: &Id, page: u32) -> Vec<u8> {
+        [&[6][..], owner, &page.to_be_bytes()].concat()
+    }
+}

@@ -1,0 +1,150 @@
+//! The sealed box: the one construction that seals everything in a vault.
+//!
+//! HKDF-SHA-256 with a fresh salt turns the sealing key into a one-time key and a commitment; AES-256-GCM seals the
+//! padded plaintext. The context, which says what the box holds and where it belongs, is bound into both, so that a
+//! box that was moved does not open. It is the construction of the AWS Encryption SDK's committing suite 0x0478,
+//! with "wrong key or context" told apart from "tampered with". Byte layout: `FORMAT.md`, "The sealed box".
+//!
+//! A one-time key seals one message, so the limit of 2^32 random nonces per key (NIST SP 800-38D, 8.3) never
+//! applies and a nonce of zeroes is right.
+use crate::key::{Id, Key, expand, fill};
+use crate::{Error, Result};
+use aes_gcm::aead::{Aead, Payload};
+use aes_gcm::{Aes256Gcm, KeyInit};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+const LABEL: &[u8] = b"dkusecrets/box/v1\0";
+/// Version, suite, epoch of the sealing key (u32).
+const HEADER: usize = 6;
+const SALT: usize = 32;
+const COMMIT: usize = 32;
+const BODY: usize = HEADER + SALT + COMMIT;
+/// Plaintexts are padded to multiples of this, so that lengths up to it do not show.
+const PADDING: usize = 64;
+const TAG: usize = 16;
+
+/// What identifies a box: no second ciphertext with the same commitment opens without the key.
+pub(crate) type Commit = [u8; COMMIT];
+
+/// What a box holds and where it belongs: a tag and fields of fixed width.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)] // the fields are FORMAT.md's, by their names
+pub enum Context<'a> {
+    /// The root key, under a provider's key.
+    Slot { store: &'a Id, slot: u32, parameters: &'a [u8; 32] },
+    /// A person's key, under the root key.
+    UserKey { store: &'a Id, user: &'a Id, epoch: u32 },
+    /// One version of a secret's value, under the person's key.
+    Record { store: &'a Id, user: &'a Id, secret: &'a Id, version: u64 },
+    /// The root of an index, under its owner's key.
+    Manifest { store: &'a Id, owner: &'a Id, incarnation: &'a Id, sequence: u64 },
+    /// A page of an index, under its owner's key.
+    Page { store: &'a Id, owner: &'a Id, page: u32 },
+}
+
+impl Context<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        match *self {
+            Context::Slot { store, slot, parameters } => [&[1][..], store, &slot.to_be_bytes(), parameters].concat(),
+            Context::UserKey { store, user, epoch } => [&[2][..], store, user, &epoch.to_be_bytes()].concat(),
+            Context::Record { store, user, secret, version } => {
+                [&[3][..], store, user, secret, &version.to_be_bytes()].concat()
+            }
+            Context::Manifest { store, owner, incarnation, sequence } => {
+                [&[4][..], store, owner, incarnation, &sequence.to_be_bytes()].concat()
+            }
+            Context::Page { store, owner, page } => [&[6][..], store, owner, &page.to_be_bytes()].concat(),
+        }
+    }
+}
+
+/// Why a box did not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoxError {
+    /// Not as long as any box is.
+    Malformed,
+    /// Another version or suite than this software knows.
+    UnknownFormat,
+    /// Another key, another context, or a changed header, salt or commitment.
+    WrongKeyOrContext,
+    /// The right key and context, and a changed ciphertext.
+    Tampered,
+}
+
+struct OneTime {
+    okm: Zeroizing<[u8; 64]>,
+    bind: Vec<u8>,
+}
+
+impl OneTime {
+    fn derive(key: &Key, header: &[u8], salt: &[u8], context: &Context) -> Result<OneTime> {
+        let bind = [LABEL, header, &context.bytes()].concat();
+        let mut okm = Zeroizing::new([0; 64]);
+        expand(key.bytes(), Some(salt), &[&bind], okm.as_mut_slice())?;
+        Ok(OneTime { okm, bind })
+    }
+
+    fn cipher(&self) -> Result<Aes256Gcm> {
+        Aes256Gcm::new_from_slice(&self.okm[..32]).map_err(|_| Error::Internal("AES key length"))
+    }
+
+    fn commit(&self) -> &[u8] {
+        &self.okm[32..]
+    }
+}
+
+/// Seals `plaintext` under `key` for one place. `epoch` says which of its owner's keys this is.
+pub fn seal(key: &Key, epoch: u32, context: &Context, plaintext: &[u8]) -> Result<Vec<u8>> {
+    let mut salt = [0; SALT];
+    fill(&mut salt)?;
+    seal_with_salt(key, epoch, context, plaintext, &salt)
+}
+
+/// [`seal`] with a given salt, for test vectors only: a salt must never be used twice.
+pub fn seal_with_salt(key: &Key, epoch: u32, context: &Context, plaintext: &[u8], salt: &[u8; SALT]) -> Result<Vec<u8>> {
+    let mut header = [1, 1, 0, 0, 0, 0];
+    header[2..].copy_from_slice(&epoch.to_be_bytes());
+    let one_time = OneTime::derive(key, &header, salt, context)?;
+    let padded = (plaintext.len() / PADDING + 1) * PADDING;
+    let mut message = Zeroizing::new(Vec::with_capacity(padded));
+    message.extend_from_slice(plaintext);
+    message.push(0x80);
+    message.resize(padded, 0);
+    let sealed = one_time
+        .cipher()?
+        .encrypt(&[0; 12].into(), Payload { msg: &message, aad: &one_time.bind })
+        .map_err(|_| Error::Internal("AES-GCM refused to seal"))?;
+    Ok([&header[..], salt, one_time.commit(), &sealed].concat())
+}
+
+/// Opens a box, or says why not. No byte of plaintext is handed out before everything was checked.
+pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Zeroizing<Vec<u8>>, BoxError> {
+    if sealed.len() < BODY + PADDING + TAG || !(sealed.len() - BODY - TAG).is_multiple_of(PADDING) {
+        return Err(BoxError::Malformed);
+    }
+    let (header, salt, body) = (&sealed[..HEADER], &sealed[HEADER..HEADER + SALT], &sealed[BODY..]);
+    if header[..2] != [1, 1] {
+        return Err(BoxError::UnknownFormat);
+    }
+    let one_time = OneTime::derive(key, header, salt, context).map_err(|_| BoxError::Malformed)?;
+    if !bool::from(one_time.commit().ct_eq(&sealed[HEADER + SALT..BODY])) {
+        return Err(BoxError::WrongKeyOrContext);
+    }
+    let cipher = one_time.cipher().map_err(|_| BoxError::Malformed)?;
+    let message = cipher
+        .decrypt(&[0; 12].into(), Payload { msg: body, aad: &one_time.bind })
+        .map_err(|_| BoxError::Tampered)?;
+    let mut message = Zeroizing::new(message);
+    // ISO/IEC 7816-4 padding: 0x80, then zeroes, in the last block.
+    let end = message.iter().rposition(|&b| b != 0).filter(|&i| message[i] == 0x80 && message.len() - i <= PADDING);
+    let end = end.ok_or(BoxError::Tampered)?;
+    message[end..].zeroize();
+    message.truncate(end);
+    Ok(message)
+}
+
+/// The commitment of a box, if the bytes are long enough to be one.
+pub(crate) fn commit_of(sealed: &[u8]) -> Option<Commit> {
+    sealed.get(HEADER + SALT..BODY)?.try_into().ok()
+}

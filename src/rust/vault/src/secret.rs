@@ -1,0 +1,171 @@
+//! What an index of secrets holds: a head for each name, with its versions; and how long things are kept.
+use crate::index::Entry;
+use crate::key::Id;
+use crate::sealed_box::Commit;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A secret as its index knows it: everything but the values.
+#[derive(Serialize, Deserialize, Clone)]
+pub(crate) struct Head {
+    /// Normalised (NFC).
+    pub(crate) name: String,
+    /// Stays the same when the secret is renamed.
+    #[serde(with = "serde_bytes")]
+    pub(crate) id: Id,
+    pub(crate) description: String,
+    /// Milliseconds since 1970, as are all times here.
+    pub(crate) created: i64,
+    /// The last change of anything.
+    pub(crate) updated: i64,
+    pub(crate) removed: Option<Removal>,
+    /// The kept versions, oldest first, never none; the last one is current.
+    pub(crate) versions: Vec<VersionHead>,
+}
+
+#[derive(Serialize, Deserialize, Clone)]
+pub(crate) struct VersionHead {
+    pub(crate) version: u64,
+    pub(crate) created: i64,
+    /// The last day on which this value is good, in days since 1970-01-01 (UTC).
+    pub(crate) expires: Option<i32>,
+    #[serde(with = "serde_bytes")]
+    pub(crate) commit: Commit,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+pub(crate) struct Removal {
+    pub(crate) at: i64,
+    /// The ledger's clock at the time: what the time to keep is counted from.
+    pub(crate) ticks: u64,
+}
+
+impl Entry for Head {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Head {
+    pub(crate) fn is_live(&self) -> bool {
+        self.removed.is_none()
+    }
+
+    /// The current version; none only if the index was written by other software.
+    pub(crate) fn current(&self) -> Option<&VersionHead> {
+        self.versions.last()
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            version: self.current().map_or(0, |v| v.version),
+            created: self.created,
+            updated: self.updated,
+            expires: self.current().and_then(|v| v.expires),
+            removed: self.removed.map(|r| r.at),
+        }
+    }
+}
+
+/// A secret without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The name, normalised (NFC).
+    pub name: String,
+    /// Free text; empty for none.
+    pub description: String,
+    /// The current version, counted from 1.
+    pub version: u64,
+    /// When it was first set, in milliseconds since 1970.
+    pub created: i64,
+    /// When anything about it last changed, in milliseconds since 1970.
+    pub updated: i64,
+    /// The last day on which the value is good, in days since 1970-01-01 (UTC).
+    pub expires: Option<i32>,
+    /// When it was removed, in milliseconds since 1970; none for a live secret.
+    pub removed: Option<i64>,
+}
+
+/// A version of a secret, without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Counted from 1.
+    pub version: u64,
+    /// When it was set, in milliseconds since 1970.
+    pub created: i64,
+    /// The last day on which it is good, in days since 1970-01-01 (UTC).
+    pub expires: Option<i32>,
+    /// Whether it is the one that reads answer with.
+    pub current: bool,
+}
+
+/// How much is kept for undoing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// How many versions of each secret, the current one included: 1 to 1,000.
+    pub versions: u32,
+    /// For how many days a removed secret can be brought back: 0 to 36,500.
+    pub days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { versions: 10, days: 30 }
+    }
+}
+
+impl Retention {
+    pub(crate) fn check(self) -> Result<Retention> {
+        if !(1..=1000).contains(&self.versions) {
+            return Err(Error::InvalidArgument(format!("the number of versions to keep must be 1 to 1000, not {}", self.versions)));
+        }
+        if self.days > 36_500 {
+            return Err(Error::InvalidArgument(format!("the number of days to keep removed secrets must be 0 to 36500, not {}", self.days)));
+        }
+        Ok(self)
+    }
+}
+
+/// Settings and clock of an index, sealed with its manifest.
+///
+/// The clock decides when removed secrets are purged. It goes forward at a write by the time since the latest write,
+/// but never by more than a day at once, and not at all when the system's clock went back. So a system clock that
+/// jumps ahead purges nothing early, and a vault that is seldom written keeps removed secrets longer, not shorter.
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+pub(crate) struct Ledger {
+    pub(crate) retention: Retention,
+    /// The latest system time of a write.
+    pub(crate) seen: i64,
+    /// Milliseconds of use, as counted above.
+    pub(crate) ticks: u64,
+    /// The clock's reading from which on something may have to be purged.
+    pub(crate) due: Option<u64>,
+}
+
+impl Ledger {
+    pub(crate) fn advance(&mut self, now: i64) {
+        if now > self.seen {
+            let passed = now.abs_diff(self.seen);
+            self.ticks = self.ticks.saturating_add(passed.min(DAY_MS));
+            self.seen = now;
+        }
+    }
+
+    /// The clock's reading at which a removal can no longer be undone.
+    pub(crate) fn end_of(&self, removal: Removal) -> u64 {
+        removal.ticks.saturating_add(u64::from(self.retention.days) * DAY_MS)
+    }
+
+    pub(crate) fn is_due(&self, removal: Removal) -> bool {
+        self.ticks >= self.end_of(removal)
+    }
+
+    /// Notes when the next purge could be needed.
+    pub(crate) fn schedule(&mut self, removals: impl Iterator<Item = Removal>) {
+        self.due = removals.map(|r| self.end_of(r)).min();
+    }
+}

@@ -1,0 +1,129 @@
+//! Slots: the ways to the root key, as LUKS has them. Each holds the root key sealed under a provider's key.
+use crate::index::{Site, check_expected, commit_to, encode};
+use crate::key::{Key, Purpose};
+use crate::passphrase::{self, Cost, Passphrase};
+use crate::place::Place;
+use crate::sealed_box::{BoxError, Context, open, seal};
+use crate::{Error, Result, key_file, unlocked};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The key epoch in the header of a slot's box: a provider's key is never reused for another slot.
+const EPOCH: u32 = 1;
+
+/// How a new vault's root key is to be reached.
+#[derive(Debug)]
+pub enum NewSlot<'a> {
+    /// From a key file beside the configuration, made now.
+    KeyFile,
+    /// From a passphrase.
+    Passphrase(&'a Passphrase),
+}
+
+/// What is needed to open a slot, beside the provider's key. New kinds go to the end.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+pub(crate) enum Parameters {
+    KeyFile {
+        #[serde(with = "serde_bytes")]
+        id: [u8; 8],
+    },
+    Passphrase {
+        #[serde(with = "serde_bytes")]
+        salt: [u8; 16],
+        cost: Cost,
+    },
+}
+
+/// A slot's row: its parameters in clear, and the root key in a box that is bound to them.
+pub(crate) struct Slot {
+    pub(crate) number: u32,
+    pub(crate) parameters: Parameters,
+    /// SHA-256 of the parameters as they are stored.
+    pub(crate) digest: [u8; 32],
+    sealed: Vec<u8>,
+}
+
+impl Slot {
+    /// Seals the root key under a provider's key; answers with the slot and its row.
+    pub(crate) fn seal(site: &Site, number: u32, parameters: Parameters, provider: &Key, root: &Key) -> Result<(Slot, Vec<u8>)> {
+        let encoded = encode(&parameters)?;
+        let digest: [u8; 32] = Sha256::digest(&encoded).into();
+        let context = Context::Slot { store: &site.store, slot: number, parameters: &digest };
+        let sealed = seal(&provider.subkey(Purpose::Box)?, EPOCH, &context, root.bytes())?;
+        let length = u16::try_from(encoded.len()).map_err(|_| Error::Internal("slot parameters too long"))?;
+        let row = [&length.to_be_bytes()[..], &encoded, &sealed].concat();
+        Ok((Slot { number, parameters, digest, sealed }, row))
+    }
+
+    /// Reads a slot's row.
+    pub(crate) fn parse(site: &Site, key: &[u8], row: &[u8]) -> Result<Slot> {
+        let damaged = || site.damaged("a key slot cannot be understood; perhaps a newer version of dkusecrets wrote it");
+        let number = key.get(1..).and_then(|n| n.try_into().ok()).map(u32::from_be_bytes).ok_or_else(damaged)?;
+        let (length, rest) = row.split_first_chunk().ok_or_else(damaged)?;
+        let (encoded, sealed) = rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or_else(damaged)?;
+        let Ok((parameters, [])) = postcard::take_from_bytes(encoded) else { return Err(damaged()) };
+        Ok(Slot { number, parameters, digest: Sha256::digest(encoded).into(), sealed: sealed.to_vec() })
+    }
+
+    pub(crate) fn provider(&self) -> &'static str {
+        match self.parameters {
+            Parameters::KeyFile { .. } => "file",
+            Parameters::Passphrase { .. } => "passphrase",
+        }
+    }
+
+    /// The root key, by the provider's key as it can be had without asking anyone.
+    pub(crate) fn open(&self, site: &Site, place: &Place) -> Result<Key> {
+        match &self.parameters {
+            Parameters::KeyFile { id } => {
+                let Some(key) = key_file::read(&place.config, id)? else {
+                    let others = key_file::find_all(&place.config)?.into_iter().map(|(path, _)| path).collect();
+                    return Err(Error::KeyMissing { key: key_file::path(&place.config, id), database: site.database.clone(), others });
+                };
+                // The file is the one that the slot names, so if it does not fit, the slot was changed.
+                self.unseal(site, &key)?.ok_or_else(|| self.changed(site))
+            }
+            Parameters::Passphrase { .. } => {
+                let locked = || Error::Locked(site.database.clone());
+                let provider = unlocked::find(&site.store, &self.digest).ok_or_else(locked)?;
+                self.unseal(site, &provider)?.ok_or_else(locked)
+            }
+        }
+    }
+
+    /// The provider's key for a passphrase, if it opens this slot; nothing if the slot has none.
+    pub(crate) fn try_passphrase(&self, site: &Site, passphrase: &Passphrase) -> Result<Option<Key>> {
+        let Parameters::Passphrase { salt, cost } = &self.parameters else { return Ok(None) };
+        let provider = passphrase::derive(passphrase, salt, *cost)?.ok_or_else(|| self.changed(site))?;
+        match self.unseal(site, &provider)? {
+            Some(_) => Ok(Some(provider)),
+            None => Err(Error::WrongPassphrase(site.database.clone())),
+        }
+    }
+
+    /// Refuses a slot that the directory does not know as it is.
+    pub(crate) fn check(&self, site: &Site, digest: &[u8; 32], commit: &[u8]) -> Result<()> {
+        if self.digest != *digest {
+            return Err(self.changed(site));
+        }
+        check_expected(site, &self.sealed, commit, &format!("key slot {}", self.number))
+    }
+
+    pub(crate) fn commit(&self) -> Result<[u8; 32]> {
+        commit_to(&self.sealed)
+    }
+
+    fn unseal(&self, site: &Site, provider: &Key) -> Result<Option<Key>> {
+        let what = format!("key slot {}", self.number);
+        let context = Context::Slot { store: &site.store, slot: self.number, parameters: &self.digest };
+        match open(&provider.subkey(Purpose::Box)?, &context, &self.sealed) {
+            Ok(root) => Key::from_bytes(&root).map(Some).ok_or_else(|| self.changed(site)),
+            Err(BoxError::WrongKeyOrContext) => Ok(None),
+            Err(e) => Err(site.unsealed(&what, e)),
+        }
+    }
+
+    fn changed(&self, site: &Site) -> Error {
+        site.damaged(format!("key slot {} was changed", self.number))
+    }
+}

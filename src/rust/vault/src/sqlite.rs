@@ -1,0 +1,173 @@
+//! Rows in SQLite. One connection is one transaction: nothing is open between operations, because R forks, and a
+//! connection that crosses a fork loses writes.
+//!
+//! The journal is a rollback journal, not a write-ahead log: SQLite keeps a table of locks per process that a forked
+//! child inherits, and with a write-ahead log that loses committed writes in silence.
+use crate::rows::Rows;
+use crate::{Error, Result};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The format this version writes, and the newest it reads. `FORMAT.md`.
+pub(crate) const FORMAT: u32 = 1;
+/// "dkus": tells the file's type to `file` and to SQLite.
+const APPLICATION_ID: i32 = 0x646b_7573;
+/// WITHOUT ROWID: one tree, searched once, whose order is the keys'.
+const SCHEMA: &str = "CREATE TABLE row (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID";
+
+/// What every connection sets: sizes in pages are checked when read, and nothing goes to temporary files.
+pub const READ_SETTINGS: &str = "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;";
+/// What a writing connection sets on top: durable when a commit answers (the journal's removal too), and what is
+/// deleted is overwritten.
+pub const WRITE_SETTINGS: &str = "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON;";
+
+/// A transaction on a SQLite file.
+pub struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// What a transaction is begun for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Read,
+    Write,
+}
+
+impl Sqlite {
+    /// Begins a transaction on the vault at `path`. `path` must be canonical: SQLite is told to follow no links.
+    pub(crate) fn begin(path: &Path, intent: Intent) -> Result<Sqlite> {
+        let sqlite = Sqlite::connect(path)?;
+        sqlite.check(sqlite.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true))?;
+        sqlite.check(sqlite.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false))?;
+        sqlite.batch(READ_SETTINGS)?;
+        if intent == Intent::Write {
+            sqlite.batch(WRITE_SETTINGS)?;
+        }
+        sqlite.batch(match intent {
+            Intent::Read => "BEGIN",
+            Intent::Write => "BEGIN IMMEDIATE",
+        })?;
+        // The first read inside the transaction: from here on it sees one state.
+        let found: u32 = sqlite.check(sqlite.connection.query_row("PRAGMA user_version", [], |r| r.get(0)))?;
+        match found {
+            FORMAT => Ok(sqlite),
+            0 => Err(sqlite.damaged("it is empty or not a vault of dkusecrets")),
+            newer if newer > FORMAT => Err(Error::NewerFormat { path: path.into(), found }),
+            _ => Err(sqlite.damaged("its format number is wrong")),
+        }
+    }
+
+    /// Begins the transaction that fills a new vault. The file must exist, empty, with the right mode.
+    pub(crate) fn begin_new(path: &Path) -> Result<Sqlite> {
+        let sqlite = Sqlite::connect(path)?;
+        sqlite.batch(WRITE_SETTINGS)?;
+        sqlite.batch(&format!(
+            "PRAGMA application_id={APPLICATION_ID}; BEGIN IMMEDIATE; {SCHEMA}; PRAGMA user_version={FORMAT};"
+        ))?;
+        Ok(sqlite)
+    }
+
+    fn connect(path: &Path) -> Result<Sqlite> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(|e| failure(path, e))?;
+        connection.busy_handler(Some(wait)).map_err(|e| failure(path, e))?;
+        Ok(Sqlite { connection, path: path.into() })
+    }
+
+    /// What SQLite's own check of the file's structure says: "ok", or what is wrong.
+    pub(crate) fn integrity(&self) -> Result<String> {
+        self.check(self.connection.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))
+    }
+
+    fn batch(&self, sql: &str) -> Result<()> {
+        self.check(self.connection.execute_batch(sql))
+    }
+
+    fn check<T>(&self, answer: rusqlite::Result<T>) -> Result<T> {
+        answer.map_err(|e| failure(&self.path, e))
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        Error::Damaged { path: self.path.clone(), what: what.into() }
+    }
+}
+
+impl Rows for Sqlite {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut query = self.check(self.connection.prepare_cached("SELECT value FROM row WHERE key = ?1"))?;
+        self.check(query.query_row([key], |r| r.get(0)).optional())
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let sql = "SELECT key, value FROM row WHERE key >= ?1 ORDER BY key";
+        let mut query = self.check(self.connection.prepare_cached(sql))?;
+        let mut rows = self.check(query.query([prefix]))?;
+        while let Some(row) = self.check(rows.next())? {
+            let blob = |column| row.get_ref(column).and_then(|v| Ok(v.as_blob()?));
+            let key = self.check(blob(0))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            visit(key, self.check(blob(1))?)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let sql = "INSERT INTO row (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        let mut query = self.check(self.connection.prepare_cached(sql))?;
+        self.check(query.execute([key, value])).map(|_| ())
+    }
+
+    fn replace(&self, key: &[u8], expected: &[u8], value: &[u8]) -> Result<bool> {
+        let sql = "UPDATE row SET value = ?3 WHERE key = ?1 AND value = ?2";
+        let mut query = self.check(self.connection.prepare_cached(sql))?;
+        Ok(self.check(query.execute(params![key, expected, value]))? == 1)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<bool> {
+        let mut query = self.check(self.connection.prepare_cached("DELETE FROM row WHERE key = ?1"))?;
+        Ok(self.check(query.execute([key]))? == 1)
+    }
+
+    fn commit(self) -> Result<()> {
+        self.batch("COMMIT")
+    }
+}
+
+/// Waits for another process's lock: short waits of uneven length, so that among many writers nobody is starved,
+/// for over a minute in all.
+fn wait(attempts: i32) -> bool {
+    let mut jitter = [0];
+    // Without random bytes all wait the same time: slower, not wrong.
+    let _ = getrandom::fill(&mut jitter);
+    std::thread::sleep(Duration::from_micros(500 + u64::from(jitter[0]) * 16));
+    // 2.5 ms on average.
+    attempts < 30_000
+}
+
+fn failure(path: &Path, error: rusqlite::Error) -> Error {
+    let rusqlite::Error::SqliteFailure(code, ref message) = error else {
+        return Error::Damaged { path: path.into(), what: format!("a row is not of the expected shape ({error})") };
+    };
+    let said = message.clone().unwrap_or_else(|| code.to_string());
+    match code.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Error::Busy(path.into()),
+        ErrorCode::DiskFull => Error::NoSpace(path.into()),
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
+            Error::ReadOnly { path: path.into(), reason: format!("SQLite says: {said}") }
+        }
+        // SQLite answers like this too when it may not make its journal.
+        ErrorCode::CannotOpen => Error::ReadOnly {
+            path: path.into(),
+            reason: format!("SQLite could not open it or its journal beside it ({said}); is the directory read-only?"),
+        },
+        ErrorCode::SystemIoFailure => {
+            Error::Io { action: "read or write", path: path.into(), source: std::io::Error::other(said) }
+        }
+        _ => Error::Damaged { path: path.into(), what: format!("SQLite says: {said}") },
+    }
+}

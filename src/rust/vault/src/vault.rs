@@ -1,0 +1,760 @@
+//! The operations on a vault. Each opens it, does one thing in one transaction, and closes it.
+use crate::anchor::{self, Anchor, Mark};
+use crate::directory::{self, Directory, Fact};
+use crate::index::{Index, OwnerKeys, Site, check_expected, commit_to, read_expected};
+use crate::info::Info;
+use crate::key::{Id, Key, hex, random_id};
+use crate::name::{check_description, check_name, close_matches};
+use crate::place::{Found, Place};
+use crate::rows::{Rows, keys};
+use crate::sealed_box::{Context, open, seal};
+use crate::secret::{Head, Removal, VersionHead};
+use crate::slot::{NewSlot, Parameters, Slot};
+use crate::sqlite::{FORMAT, Intent, Sqlite};
+use crate::{Error, Passphrase, Result, Retention, Summary, Value, Version, creation, key_file, platform, unlocked};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// A person's vault: where it lies. Nothing is open between calls, so handles may be copied, kept and forked.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    place: Place,
+    clock: fn() -> i64,
+}
+
+/// A secret with its value.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The name, normalised (NFC).
+    pub name: String,
+    /// The value of the current version.
+    pub value: Value,
+    /// The current version, counted from 1.
+    pub version: u64,
+    /// The last day on which the value is good, in days since 1970-01-01 (UTC).
+    pub expires: Option<i32>,
+    /// Whether that day is over.
+    pub expired: bool,
+}
+
+/// What to change beside a value, and under which condition.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// A new description of at most 1,000 characters; none keeps the old one.
+    pub description: Option<String>,
+    /// The last day on which the value is good, in days since 1970-01-01 (UTC), or `Some(None)` for no such day.
+    /// None keeps it, except that a new value begins without one: an expiry belongs to a value.
+    pub expires: Option<Option<i32>>,
+    /// Only if the secret is at this version; 0 for: only if there is none.
+    pub if_version: Option<u64>,
+}
+
+impl Vault {
+    /// The vault with these directories; neither need exist.
+    pub fn at(data: impl Into<PathBuf>, config: impl Into<PathBuf>) -> Vault {
+        Vault { place: Place { home: None, data: data.into(), config: config.into() }, clock: system_clock }
+    }
+
+    /// The vault in the directories `data` and `config` of one that must exist.
+    pub fn under(home: impl Into<PathBuf>) -> Vault {
+        let home = home.into();
+        let place = Place { data: home.join("data"), config: home.join("config"), home: Some(home) };
+        Vault { place, clock: system_clock }
+    }
+
+    /// The same vault under another clock (milliseconds since 1970), for tests.
+    pub fn with_clock(self, clock: fn() -> i64) -> Vault {
+        Vault { clock, ..self }
+    }
+
+    /// Creates a vault.
+    ///
+    /// # Errors
+    /// `exists` if there is one; `invalid_argument` for a passphrase that is too short; `unsafe`, `path`,
+    /// `read_only`, `no_space`, `vault_missing` for the place.
+    pub fn create(&self, slot: &NewSlot, retention: Retention) -> Result<()> {
+        let retention = retention.check()?;
+        let (found, place) = self.place.survey()?;
+        if found == Found::Vault || !creation::create(&self.place, slot, retention, (self.clock)())? {
+            return Err(Error::VaultExists(place.database()));
+        }
+        Ok(())
+    }
+
+    /// One secret.
+    ///
+    /// # Errors
+    /// `not_found` with close names, and all that opening a vault can end in.
+    pub fn get(&self, name: &str) -> Result<Secret> {
+        let name = check_name(name)?;
+        let Some(mut session) = self.open(Intent::Read)? else {
+            return Err(Error::NotFound { name, close: Vec::new(), removed: false });
+        };
+        let head = session.live(&name)?;
+        session.secret(head, self.today())
+    }
+
+    /// All live secrets, by name. Empty if there is no vault.
+    pub fn get_all(&self) -> Result<Vec<Secret>> {
+        match self.open(Intent::Read)? {
+            Some(mut session) => session.all_secrets(self.today()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// All secrets without their values, removed ones included, by name. No value is opened.
+    pub fn list(&self) -> Result<Vec<Summary>> {
+        let Some(mut session) = self.open(Intent::Read)? else { return Ok(Vec::new()) };
+        let mut all: Vec<Summary> = session.secrets.all(&session.rows)?.map(Head::summary).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// The kept versions of a secret, live or removed, newest first.
+    pub fn versions(&self, name: &str) -> Result<Vec<Version>> {
+        let name = check_name(name)?;
+        let Some(mut session) = self.open(Intent::Read)? else {
+            return Err(Error::NotFound { name, close: Vec::new(), removed: false });
+        };
+        let head = session.any(&name)?;
+        let current = head.current().map(|v| v.version).filter(|_| head.is_live());
+        let one = |v: &VersionHead| Version { version: v.version, created: v.created, expires: v.expires, current: Some(v.version) == current };
+        Ok(head.versions.iter().rev().map(one).collect())
+    }
+
+    /// Stores a value as a new version, and creates the vault if there is none. Answers with the version.
+    ///
+    /// # Errors
+    /// `conflict` if `if_version` does not hold; `invalid_name`, `invalid_argument`.
+    pub fn set(&self, name: &str, value: &Value, change: &Change) -> Result<u64> {
+        let name = check_name(name)?;
+        let description = change.description.as_deref().map(check_description).transpose()?;
+        self.write(|session, now| {
+            let found = session.secrets.find(&session.rows, &name)?.cloned();
+            check_version(&name, found.as_ref(), change.if_version)?;
+            let mut head = match found {
+                Some(head) => head,
+                None => Head {
+                    name: name.clone(),
+                    id: random_id()?,
+                    description: String::new(),
+                    created: now,
+                    updated: now,
+                    removed: None,
+                    versions: Vec::new(),
+                },
+            };
+            head.removed = None;
+            if let Some(description) = &description {
+                head.description.clone_from(description);
+            }
+            session.add_version(head, value, change.expires.flatten(), now)
+        })
+    }
+
+    /// Changes description and expiry without touching the value.
+    ///
+    /// # Errors
+    /// `not_found`, `conflict`, `invalid_argument`.
+    pub fn describe(&self, name: &str, change: &Change) -> Result<()> {
+        let name = check_name(name)?;
+        let description = change.description.as_deref().map(check_description).transpose()?;
+        self.write_existing(&name, |session, now| {
+            let mut head = session.live(&name)?;
+            check_version(&name, Some(&head), change.if_version)?;
+            if let Some(description) = &description {
+                head.description.clone_from(description);
+            }
+            if let (Some(expires), Some(current)) = (change.expires, head.versions.last_mut()) {
+                current.expires = expires;
+            }
+            head.updated = now;
+            session.secrets.put(&session.rows, head)
+        })
+    }
+
+    /// Removes a secret; for a time it can be brought back.
+    ///
+    /// # Errors
+    /// `not_found`, `conflict`.
+    pub fn remove(&self, name: &str, if_version: Option<u64>) -> Result<()> {
+        let name = check_name(name)?;
+        self.write_existing(&name, |session, now| {
+            let mut head = session.live(&name)?;
+            check_version(&name, Some(&head), if_version)?;
+            let ledger = session.secrets.ledger();
+            let removal = Removal { at: now, ticks: ledger.ticks };
+            let end = ledger.end_of(removal);
+            ledger.due = Some(ledger.due.map_or(end, |due| due.min(end)));
+            head.removed = Some(removal);
+            head.updated = now;
+            session.secrets.put(&session.rows, head)
+        })
+    }
+
+    /// Brings a removed secret back, or the value of an older version as a new version. Answers with the version
+    /// that is current then.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such secret or version; `invalid_argument` for a live one without a version.
+    pub fn restore(&self, name: &str, version: Option<u64>) -> Result<u64> {
+        let name = check_name(name)?;
+        self.write_existing(&name, |session, now| {
+            let mut head = session.any(&name)?;
+            let current = head.current().map_or(0, |v| v.version);
+            match version {
+                None if head.is_live() => Err(Error::InvalidArgument(format!(
+                    "the secret \"{name}\" is not removed; name the version to restore (kept are: {})",
+                    kept(&head)
+                ))),
+                Some(version) if version != current => {
+                    let older = head.versions.iter().find(|v| v.version == version).cloned();
+                    let older = older.ok_or_else(|| Error::NoVersion { name: name.clone(), version, kept: kept(&head) })?;
+                    let value = session.value(&head, &older)?;
+                    head.removed = None;
+                    session.add_version(head, &value, older.expires, now)
+                }
+                _ => {
+                    head.removed = None;
+                    head.updated = now;
+                    session.secrets.put(&session.rows, head)?;
+                    Ok(current)
+                }
+            }
+        })
+    }
+
+    /// Gives a secret another name; versions and history go with it.
+    ///
+    /// # Errors
+    /// `not_found`; `exists` if the name is taken, also by a removed secret.
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (check_name(from)?, check_name(to)?);
+        self.write_existing(&from, |session, now| {
+            let mut head = session.live(&from)?;
+            if from == to {
+                return Ok(());
+            }
+            if let Some(taken) = session.secrets.find(&session.rows, &to)? {
+                return Err(Error::Exists { name: to.clone(), removed: !taken.is_live() });
+            }
+            session.secrets.take(&session.rows, &from)?;
+            head.name.clone_from(&to);
+            head.updated = now;
+            session.secrets.put(&session.rows, head)
+        })
+    }
+
+    /// Destroys what is kept for undoing: a removed secret altogether, the older versions of a live one. Answers
+    /// with the number of versions destroyed.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn purge(&self, name: &str) -> Result<u64> {
+        let name = check_name(name)?;
+        self.write_existing(&name, |session, now| {
+            let mut head = session.any(&name)?;
+            if !head.is_live() {
+                session.secrets.take(&session.rows, &name)?;
+                session.destroy(&head.id, &head.versions)?;
+                return Ok(head.versions.len() as u64);
+            }
+            let older: Vec<VersionHead> = head.versions.drain(..head.versions.len() - 1).collect();
+            session.destroy(&head.id, &older)?;
+            head.updated = now;
+            session.secrets.put(&session.rows, head)?;
+            Ok(older.len() as u64)
+        })
+    }
+
+    /// Changes how much is kept. What is too much then goes at the next write of each secret; removed secrets whose
+    /// time is over go now.
+    ///
+    /// # Errors
+    /// `invalid_argument`.
+    pub fn configure(&self, retention: Retention) -> Result<()> {
+        let retention = retention.check()?;
+        self.write(|session, _| {
+            session.secrets.ledger().retention = retention;
+            session.schedule()
+        })
+    }
+
+    /// Unlocks a vault with its passphrase: for this process, or for a time through the kernel's session keyring.
+    /// A vault without a passphrase needs no unlocking; then this does nothing.
+    ///
+    /// # Errors
+    /// `wrong_passphrase`; `unavailable` if there is no keyring; `path` if there is no vault.
+    pub fn unlock(&self, passphrase: &Passphrase, time: Option<Duration>) -> Result<()> {
+        let Some(Opened { site, slots, .. }) = self.slots()? else {
+            return Err(Error::Path { path: self.place.database(), reason: "does not exist: there is no vault to unlock yet".into() });
+        };
+        let mut answer = Ok(());
+        for slot in &slots {
+            match slot.try_passphrase(&site, passphrase) {
+                Ok(Some(key)) => return unlocked::remember(&site.store, &slot.digest, key, time),
+                Ok(None) => {}
+                Err(e) => answer = Err(e),
+            }
+        }
+        answer
+    }
+
+    /// Forgets the passphrase's key, in this process and in the kernel's keyring. Answers whether there was one.
+    pub fn lock(&self) -> Result<bool> {
+        let mut forgotten = false;
+        if let Some(Opened { site, slots, .. }) = self.slots()? {
+            for slot in &slots {
+                forgotten |= unlocked::forget(&site.store, &slot.digest);
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Whether there is a vault that is locked with a passphrase.
+    pub fn needs_passphrase(&self) -> Result<bool> {
+        let Some(Opened { site, slots, .. }) = self.slots()? else { return Ok(false) };
+        Ok(slots.iter().all(|s| matches!(s.parameters, Parameters::Passphrase { .. }) && unlocked::find(&site.store, &s.digest).is_none()))
+    }
+
+    /// Accepts the database as it is, though the anchor knows a newer state or another incarnation: after a restore
+    /// on purpose. Everything else about it must be sound. Answers whether there was anything to accept.
+    pub fn accept_restore(&self) -> Result<bool> {
+        let Some((place, anchor)) = self.survey()? else {
+            return Err(Error::Path { path: self.place.database(), reason: "does not exist: there is no vault here".into() });
+        };
+        let rows = Sqlite::begin(&place.database(), Intent::Write)?;
+        let mut session = Session::load(rows, place, &anchor)?;
+        if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
+            return Ok(false);
+        }
+        session.check_all()?;
+        let site = Rc::new(Site { incarnation: random_id()?, store: session.site.store, database: session.site.database.clone() });
+        session.rows.put(keys::STORE, &[&site.store[..], &site.incarnation].concat())?;
+        let beyond = session.marks(&anchor)?.iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
+        session.directory.reincarnate(site.clone(), beyond);
+        session.directory.write_manifest(&session.rows)?;
+        session.secrets.reincarnate(site.clone(), beyond);
+        session.secrets.write_manifest(&session.rows)?;
+        session.site = site;
+        let Session { rows, site, place, root, directory, secrets, .. } = session;
+        let marks = [mark(&site, &directory), mark(&site, &secrets)];
+        rows.commit()?;
+        anchor::establish(&site, &root, &place, &marks)?;
+        Ok(true)
+    }
+
+    /// Opens everything there is, and checks the file's structure. Answers with the number of values.
+    pub fn verify(&self) -> Result<u64> {
+        match self.open(Intent::Read)? {
+            Some(mut session) => session.check_all(),
+            None => Ok(0),
+        }
+    }
+
+    /// Where the vault is and how it is. Never fails: what is wrong is part of the answer.
+    pub fn info(&self) -> Info {
+        let mut info = Info {
+            database: self.place.database(),
+            config: self.place.config.clone(),
+            format: FORMAT,
+            sqlite: rusqlite::version().into(),
+            ..Info::default()
+        };
+        if let Err(e) = self.inform(&mut info) {
+            info.problems.push((e.kind().into(), e.to_string()));
+        }
+        info
+    }
+
+    fn inform(&self, info: &mut Info) -> Result<()> {
+        let Some((place, anchor)) = self.survey()? else { return Ok(()) };
+        info.exists = true;
+        info.database = place.database();
+        info.config.clone_from(&place.config);
+        info.file_bytes = platform::look(&place.database())?.map(|f| f.len());
+        if let Some((name, reliable)) = platform::file_system(&place.data) {
+            if !reliable {
+                info.problems.push((
+                    "warning".into(),
+                    format!("the vault lies on {name}, where locks between machines cannot be relied on: use it from one machine at a time"),
+                ));
+            }
+            info.file_system = Some(name);
+        }
+        let Opened { rows, site, slots } = opened(Sqlite::begin(&place.database(), Intent::Read)?, &place)?;
+        info.store = Some(hex(&site.store));
+        if let Some(slot) = slots.first() {
+            info.provider = Some(slot.provider().into());
+            if let Parameters::KeyFile { id } = &slot.parameters {
+                info.key_file = Some(key_file::path(&place.config, id));
+            }
+        }
+        drop(rows);
+        info.locked = self.needs_passphrase()?;
+        if info.locked {
+            return Ok(());
+        }
+        let rows = Sqlite::begin(&place.database(), Intent::Read)?;
+        let mut session = Session::load(rows, place, &anchor)?;
+        info.sequence = Some(session.secrets.sequence);
+        info.anchor_sequence = session.marks(&anchor)?[1].map(|m| m.sequence);
+        let ledger = *session.secrets.ledger();
+        info.keep_versions = Some(ledger.retention.versions);
+        info.keep_days = Some(ledger.retention.days);
+        if ledger.seen > (self.clock)() + DAY_MS {
+            info.problems.push((
+                "warning".into(),
+                "the last write came from a clock that was ahead of this one by more than a day: removed secrets are kept until this clock has caught up".into(),
+            ));
+        }
+        session.check_anchor(&anchor)?;
+        let (mut live, mut removed, mut versions) = (0, 0, 0);
+        for head in session.secrets.all(&session.rows)? {
+            versions += head.versions.len() as u64;
+            *(if head.is_live() { &mut live } else { &mut removed }) += 1;
+        }
+        (info.secrets, info.removed, info.versions) = (Some(live), Some(removed), Some(versions));
+        Ok(())
+    }
+
+    fn today(&self) -> i64 {
+        (self.clock)().div_euclid(DAY_MS)
+    }
+
+    /// The place and its anchor, the anchor read before any transaction; nothing if there is no vault.
+    fn survey(&self) -> Result<Option<(Place, Anchor)>> {
+        match self.place.survey()? {
+            (Found::Nothing, _) => Ok(None),
+            (Found::Vault, place) => {
+                let anchor = Anchor::read(&place)?;
+                Ok(Some((place, anchor)))
+            }
+        }
+    }
+
+    fn slots(&self) -> Result<Option<Opened>> {
+        let Some((place, _)) = self.survey()? else { return Ok(None) };
+        opened(Sqlite::begin(&place.database(), Intent::Read)?, &place).map(Some)
+    }
+
+    fn open(&self, intent: Intent) -> Result<Option<Session>> {
+        let Some((place, anchor)) = self.survey()? else { return Ok(None) };
+        let rows = Sqlite::begin(&place.database(), intent)?;
+        let mut session = Session::load(rows, place, &anchor)?;
+        session.check_anchor(&anchor)?;
+        Ok(Some(session))
+    }
+
+    /// Does one thing in one write transaction, in a vault that is made if it is not there.
+    fn write<T>(&self, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
+        if self.place.survey()?.0 == Found::Nothing {
+            creation::create(&self.place, &NewSlot::KeyFile, Retention::default(), (self.clock)())?;
+        }
+        let Some(session) = self.open(Intent::Write)? else {
+            return Err(Error::Internal("a vault that was there is gone"));
+        };
+        self.act(session, act)
+    }
+
+    /// The same for a secret that must exist, so without a vault it is not found.
+    fn write_existing<T>(&self, name: &str, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
+        match self.open(Intent::Write)? {
+            Some(session) => self.act(session, act),
+            None => Err(Error::NotFound { name: name.into(), close: Vec::new(), removed: false }),
+        }
+    }
+
+    fn act<T>(&self, mut session: Session, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
+        let now = (self.clock)();
+        session.establish_anchor()?;
+        session.secrets.ledger().advance(now);
+        let answer = act(&mut session, now)?;
+        session.purge_due()?;
+        session.secrets.save(&session.rows)?;
+        let Session { rows, site, place, root, secrets, .. } = session;
+        rows.commit()?;
+        // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
+        let _ = anchor::raise(&site, &root, &place, &[mark(&site, &secrets)]);
+        Ok(answer)
+    }
+}
+
+fn system_clock() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or(0);
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+/// What can be known of a vault without a key.
+struct Opened {
+    rows: Sqlite,
+    site: Site,
+    slots: Vec<Slot>,
+}
+
+fn opened(rows: Sqlite, place: &Place) -> Result<Opened> {
+    let mut site = Site { database: place.database(), store: [0; 16], incarnation: [0; 16] };
+    let row = rows.get(keys::STORE)?.ok_or_else(|| site.damaged("the store's row is missing"))?;
+    let (Some(store), Some(incarnation), 32) = (row.first_chunk(), row.last_chunk(), row.len()) else {
+        return Err(site.damaged("the store's row is cut short"));
+    };
+    (site.store, site.incarnation) = (*store, *incarnation);
+    let mut slots = Vec::new();
+    rows.scan(keys::SLOTS, &mut |key, row| Slot::parse(&site, key, row).map(|slot| slots.push(slot)))?;
+    if slots.is_empty() {
+        return Err(site.damaged("all key slots are missing"));
+    }
+    Ok(Opened { rows, site, slots })
+}
+
+fn mark<E: crate::index::Entry>(site: &Site, index: &Index<E>) -> Mark {
+    Mark { owner: index.owner(), incarnation: site.incarnation, sequence: index.sequence }
+}
+
+fn kept(head: &Head) -> String {
+    head.versions.iter().map(|v| v.version.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses if somebody else was faster. A removed secret counts as none.
+fn check_version(name: &str, head: Option<&Head>, expected: Option<u64>) -> Result<()> {
+    let found = head.filter(|h| h.is_live()).and_then(Head::current).map_or(0, |v| v.version);
+    match expected {
+        Some(expected) if expected != found => Err(Error::Conflict { name: name.into(), expected, found }),
+        _ => Ok(()),
+    }
+}
+
+/// A vault that is open for one transaction, every key found and everything up to the index checked.
+struct Session {
+    rows: Sqlite,
+    place: Place,
+    site: Rc<Site>,
+    root: Key,
+    directory: Directory,
+    user: Id,
+    secrets: Index<Head>,
+    /// Whether an anchor is still to be made: only a vault in its first state may lack one.
+    anchor_absent: bool,
+}
+
+impl Session {
+    fn load(rows: Sqlite, place: Place, anchor: &Anchor) -> Result<Session> {
+        let Opened { rows, site, slots } = opened(rows, &place)?;
+        let (slot, root) = open_any(&slots, &site, &place)?;
+        let site = Rc::new(site);
+        let mut directory: Directory =
+            Index::load(&rows, site.clone(), site.store, OwnerKeys::new(&root, creation::FIRST_EPOCH)?, "directory")?;
+        match directory.find(&rows, &directory::slot_name(slot.number))?.map(|l| l.fact.clone()) {
+            Some(Fact::Slot { parameters, commit }) => slot.check(&site, &parameters, &commit)?,
+            _ => return Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
+        }
+        let missing = |what: &str| site.damaged(format!("the directory does not name {what}"));
+        let Some(Fact::Owner { user }) = directory.find(&rows, directory::OWNER)?.map(|l| l.fact.clone()) else {
+            return Err(missing("the vault's owner"));
+        };
+        let Some(Fact::User(known)) = directory.find(&rows, &directory::user_name(&user))?.map(|l| l.fact.clone()) else {
+            return Err(missing("the owner's key"));
+        };
+        let context = Context::UserKey { store: &site.store, user: &user, epoch: known.epoch };
+        let sealed = read_expected(&rows, &site, &keys::user_key(&user, known.epoch), &known.commit, "the owner's key")?;
+        let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed("the owner's key", e))?;
+        let key = Key::from_bytes(&key).ok_or_else(|| site.damaged("the owner's key has the wrong length"))?;
+        let secrets = Index::load(&rows, site.clone(), user, OwnerKeys::new(&key, known.epoch)?, "index")?;
+        Ok(Session { rows, place, site, root, directory, user, secrets, anchor_absent: anchor.is_absent() })
+    }
+
+    /// What the anchor says of the directory and of the index.
+    fn marks(&self, anchor: &Anchor) -> Result<[Option<Mark>; 2]> {
+        Ok([anchor.mark(&self.site, &self.root, &self.site.store)?, anchor.mark(&self.site, &self.root, &self.user)?])
+    }
+
+    /// Refuses a database that is older than what was seen before, or of another line.
+    fn check_anchor(&mut self, anchor: &Anchor) -> Result<()> {
+        let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
+        if anchor.is_absent() {
+            // Creation makes the anchor last: a vault that was never written to since may still lack it.
+            return match (self.directory.sequence, self.secrets.sequence) {
+                (1, 1) => Ok(()),
+                _ => rolled_back(format!("its anchor {} is missing", self.place.anchor().display())),
+            };
+        }
+        for (mark, sequence) in self.marks(anchor)?.iter().zip([self.directory.sequence, self.secrets.sequence]) {
+            match mark {
+                None => return rolled_back(format!("its anchor {} is damaged, or belongs to another vault", self.place.anchor().display())),
+                Some(mark) if mark.incarnation != self.site.incarnation => {
+                    return rolled_back("it comes from before or after another restore".into());
+                }
+                Some(mark) if mark.sequence > sequence => {
+                    return rolled_back(format!("it is at write {sequence}, and write {} was seen here", mark.sequence));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Before the first write, so that a kill between the two cannot leave a vault that was written and has no anchor.
+    fn establish_anchor(&mut self) -> Result<()> {
+        if !self.anchor_absent {
+            return Ok(());
+        }
+        let marks = [mark(&self.site, &self.directory), mark(&self.site, &self.secrets)];
+        anchor::establish(&self.site, &self.root, &self.place, &marks)
+    }
+
+    fn live(&mut self, name: &str) -> Result<Head> {
+        match self.secrets.find(&self.rows, name)? {
+            Some(head) if head.is_live() => Ok(head.clone()),
+            found => {
+                let removed = found.is_some();
+                Err(self.not_found(name, removed)?)
+            }
+        }
+    }
+
+    fn any(&mut self, name: &str) -> Result<Head> {
+        match self.secrets.find(&self.rows, name)? {
+            Some(head) => Ok(head.clone()),
+            None => Err(self.not_found(name, false)?),
+        }
+    }
+
+    fn not_found(&mut self, name: &str, removed: bool) -> Result<Error> {
+        let live = self.secrets.all(&self.rows)?.filter(|h| h.is_live());
+        Ok(Error::NotFound { name: name.into(), close: close_matches(name, live.map(|h| h.name.as_str())), removed })
+    }
+
+    fn secret(&self, head: Head, today: i64) -> Result<Secret> {
+        let current = head.current().ok_or_else(|| self.site.damaged("a secret has no version"))?;
+        let value = self.value(&head, current)?;
+        self.dressed(value, &head, current, today)
+    }
+
+    fn dressed(&self, value: Value, head: &Head, current: &VersionHead, today: i64) -> Result<Secret> {
+        let expired = current.expires.is_some_and(|day| i64::from(day) < today);
+        Ok(Secret { name: head.name.clone(), value, version: current.version, expires: current.expires, expired })
+    }
+
+    fn all_secrets(&mut self, today: i64) -> Result<Vec<Secret>> {
+        let mut heads: HashMap<(Id, u64), Head> = HashMap::new();
+        for head in self.secrets.all(&self.rows)?.filter(|h| h.is_live()) {
+            let version = head.current().map_or(0, |v| v.version);
+            heads.insert((head.id, version), head.clone());
+        }
+        let prefix = keys::records(&self.user);
+        let mut found = Vec::with_capacity(heads.len());
+        self.rows.scan(&prefix, &mut |key, sealed| {
+            let Some((id, version)) = key[prefix.len()..].split_first_chunk::<16>() else { return Ok(()) };
+            let Ok(version) = version.try_into().map(u64::from_be_bytes) else { return Ok(()) };
+            // Older versions, and rows that the index does not know, are passed over.
+            let Some(head) = heads.remove(&(*id, version)) else { return Ok(()) };
+            if let Some(current) = head.current() {
+                let value = self.unseal(&head, current, sealed)?;
+                found.push(self.dressed(value, &head, current, today)?);
+            }
+            Ok(())
+        })?;
+        if let Some(head) = heads.values().next() {
+            return Err(self.site.damaged(format!("the value of \"{}\" is missing", head.name)));
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// One value, from its row.
+    fn value(&self, head: &Head, version: &VersionHead) -> Result<Value> {
+        let key = keys::record(&self.user, &head.id, version.version);
+        let sealed = self.rows.get(&key)?.ok_or_else(|| self.site.damaged(format!("{} is missing", value_of(head, version))))?;
+        self.unseal(head, version, &sealed)
+    }
+
+    fn unseal(&self, head: &Head, version: &VersionHead, sealed: &[u8]) -> Result<Value> {
+        let what = || value_of(head, version);
+        check_expected(&self.site, sealed, &version.commit, &what())?;
+        let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
+        let plain = open(&self.secrets.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(&what(), e))?;
+        Value::from_record(&plain).ok_or_else(|| self.site.damaged(format!("{} is of an unknown type", what())))
+    }
+
+    /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
+    fn add_version(&mut self, mut head: Head, value: &Value, expires: Option<i32>, now: i64) -> Result<u64> {
+        let version = head.current().map_or(0, |v| v.version) + 1;
+        let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version };
+        let sealed = seal(&self.secrets.keys.boxes, self.secrets.keys.epoch, &context, &value.to_record())?;
+        self.rows.put(&keys::record(&self.user, &head.id, version), &sealed)?;
+        head.versions.push(VersionHead { version, created: now, expires, commit: commit_to(&sealed)? });
+        head.updated = now;
+        let keep = self.secrets.ledger().retention.versions as usize;
+        let excess: Vec<VersionHead> = head.versions.drain(..head.versions.len().saturating_sub(keep)).collect();
+        self.destroy(&head.id, &excess)?;
+        self.secrets.put(&self.rows, head)?;
+        Ok(version)
+    }
+
+    fn destroy(&self, secret: &Id, versions: &[VersionHead]) -> Result<()> {
+        for version in versions {
+            self.rows.delete(&keys::record(&self.user, secret, version.version))?;
+        }
+        Ok(())
+    }
+
+    /// Destroys removed secrets whose time is over.
+    fn purge_due(&mut self) -> Result<()> {
+        let ledger = *self.secrets.ledger();
+        if ledger.due.is_none_or(|due| ledger.ticks < due) {
+            return Ok(());
+        }
+        let over = |h: &&Head| h.removed.is_some_and(|r| ledger.is_due(r));
+        let over: Vec<Head> = self.secrets.all(&self.rows)?.filter(over).cloned().collect();
+        for head in over {
+            self.secrets.take(&self.rows, &head.name)?;
+            self.destroy(&head.id, &head.versions)?;
+        }
+        self.schedule()
+    }
+
+    /// Notes when the next purge could be needed.
+    fn schedule(&mut self) -> Result<()> {
+        let removals: Vec<Removal> = self.secrets.all(&self.rows)?.filter_map(|h| h.removed).collect();
+        self.secrets.ledger().schedule(removals.into_iter());
+        Ok(())
+    }
+
+    /// Opens every page and every record, and has SQLite check the file's structure.
+    fn check_all(&mut self) -> Result<u64> {
+        let said = self.rows.integrity()?;
+        if said != "ok" {
+            return Err(self.site.damaged(format!("SQLite's check says: {said}")));
+        }
+        self.directory.all(&self.rows)?;
+        let heads: Vec<Head> = self.secrets.all(&self.rows)?.cloned().collect();
+        let mut values = 0;
+        for head in &heads {
+            for version in &head.versions {
+                self.value(head, version)?;
+                values += 1;
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// The root key, by the first slot that opens.
+fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Slot, Key)> {
+    let mut first = None;
+    for slot in slots {
+        match slot.open(site, place) {
+            Ok(root) => return Ok((slot, root)),
+            Err(e) => first = first.or(Some(e)),
+        }
+    }
+    Err(first.unwrap_or_else(|| site.damaged("all key slots are missing")))
+}
+
+fn value_of(head: &Head, version: &VersionHead) -> String {
+    format!("the value of \"{}\" (version {})", head.name, version.version)
+}
