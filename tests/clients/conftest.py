@@ -1,0 +1,24 @@
+"""What the tests of this folder share. Run by `make test`, which sets R_LIBS to the scratch library."""
+import os
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def rscript(tmp_path):
+    """Runs R code in a fresh Rscript with a vault of its own, and returns what it printed."""
+
+    def run(code, **env):
+        done = subprocess.run(
+            ["Rscript", "-e", code],
+            env={**os.environ, "DKUSECRETS_HOME": str(tmp_path / "home"), **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
