@@ -1,0 +1,53 @@
+"""Makes `cargo vendor`'s folder small enough for CRAN (10 MB): python3 tools/vendor.py vendor
+
+Crates that the package is not built from (other systems, tests) are emptied: cargo wants to read
+their Cargo.toml and no more. From the others, folders with tests and examples are dropped.
+"""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tomllib
+
+SYSTEMS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-apple-darwin", "x86_64-apple-darwin"]
+DROP = {"tests", "test-data", "benches", "examples", "fuzz"}
+
+
+def needed():
+    """(name, version) of each crate the package is built from, on any of SYSTEMS."""
+    crates = set()
+    for system in SYSTEMS:
+        tree = ["cargo", "tree", "--locked", "--package=dkusecrets", "--edges=normal,build", "--prefix=none"]
+        out = subprocess.run([*tree, "--target", system], check=True, capture_output=True, text=True).stdout
+        for line in out.splitlines():
+            name, version = line.split()[:2]
+            crates.add((name, version.lstrip("v")))
+    return crates
+
+
+def keep_only(crate, keep):
+    """Removes the files of a crate that `keep` does not want, also from cargo's list of checksums."""
+    path = crate / ".cargo-checksum.json"
+    sums = json.loads(path.read_text())
+    for name in list(sums["files"]):
+        if not keep(pathlib.PurePath(name)):
+            (crate / name).unlink()
+            del sums["files"][name]
+    path.write_text(json.dumps(sums))
+
+
+def main(vendor):
+    wanted = needed()
+    for crate in sorted(vendor.iterdir()):
+        package = tomllib.loads((crate / "Cargo.toml").read_text())["package"]
+        if (package["name"], package["version"]) in wanted:
+            keep_only(crate, lambda name: name.parts[0] not in DROP)
+        else:
+            keep_only(crate, lambda name: name == pathlib.PurePath("Cargo.toml"))
+            shutil.rmtree(crate / "src", ignore_errors=True)
+            (crate / "src").mkdir()
+            (crate / "src/lib.rs").touch()
+
+
+main(pathlib.Path(sys.argv[1]))
