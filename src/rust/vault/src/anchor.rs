@@ -4,10 +4,10 @@
 //! It is read before a read transaction begins, and raised after a commit: it may lag behind the database and never
 //! leads it, so it needs no fsync. Each index has a cell with two copies, written in turn, so that a torn write
 //! leaves the other one. Byte layout: `FORMAT.md`, "The anchor".
-use crate::index::Site;
 use crate::key::{Id, Key, Purpose};
 use crate::place::Place;
 use crate::platform;
+use crate::site::Site;
 use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -33,7 +33,8 @@ pub(crate) struct Mark {
 
 impl Mark {
     fn mac(&self, site: &Site, key: &Key) -> Result<Hmac<Sha256>> {
-        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes()).map_err(|_| Error::Internal("HMAC key length"))?;
+        let mac =
+            <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes()).map_err(|_| Error::Internal("HMAC key length"))?;
         Ok(mac.chain_update(site.store).chain_update(self.fields()))
     }
 
@@ -129,7 +130,8 @@ pub(crate) fn establish(site: &Site, root: &Key, place: &Place, marks: &[Mark]) 
     };
     // In place, so that everyone who waits for its lock waits for the same file.
     platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
-    let written = file.set_len(bytes.len() as u64).and_then(|()| file.write_all_at(&bytes, 0)).and_then(|()| file.sync_all());
+    let written =
+        file.set_len(bytes.len() as u64).and_then(|()| file.write_all_at(&bytes, 0)).and_then(|()| file.sync_all());
     written.map_err(|e| Error::io("write", &path, e))
 }
 

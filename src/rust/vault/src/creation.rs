@@ -6,13 +6,14 @@
 //! new vault.
 use crate::anchor::{self, Mark};
 use crate::directory::{self, Directory, Fact, Listing, User};
-use crate::index::{Index, OwnerKeys, Site, commit_to};
+use crate::index::{Index, OwnerKeys};
 use crate::key::{Key, Purpose, random_id};
 use crate::passphrase::{self, Cost};
 use crate::place::{Found, Place};
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{Context, seal};
 use crate::secret::{Head, Ledger, Retention};
+use crate::site::{Site, commit_to};
 use crate::slot::{NewSlot, Parameters, Slot};
 use crate::sqlite::Sqlite;
 use crate::{Error, Result, key_file, platform, unlocked};
@@ -45,7 +46,11 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
             (key, Parameters::KeyFile { id })
         }
         (NewSlot::KeyFile, Some(id)) => {
-            let missing = || Error::KeyMissing { key: key_file::path(&place.config, &id), database: place.database(), others: Vec::new() };
+            let missing = || Error::KeyMissing {
+                key: key_file::path(&place.config, &id),
+                database: place.database(),
+                others: Vec::new(),
+            };
             (key_file::read(&place.config, &id)?.ok_or_else(missing)?, Parameters::KeyFile { id })
         }
         (NewSlot::Passphrase(_), Some(id)) => {
@@ -67,7 +72,8 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
     platform::remove_if_there(&scratch)?;
     drop(platform::create_private(&scratch)?);
     let filled = fill(&scratch, Rc::new(site), parameters, &provider, retention, now);
-    let filled = filled.and_then(|filled| platform::rename_without_replacing(&scratch, &place.database()).map(|()| filled));
+    let filled =
+        filled.and_then(|filled| platform::rename_without_replacing(&scratch, &place.database()).map(|()| filled));
     let Filled { site, root, marks, slot } = match filled {
         Ok(filled) => filled,
         Err(e) => {
@@ -93,12 +99,19 @@ struct Filled {
 }
 
 /// Writes the first state of a vault into an empty file.
-fn fill(path: &Path, site: Rc<Site>, parameters: Parameters, provider: &Key, retention: Retention, now: i64) -> Result<Filled> {
+fn fill(
+    path: &Path,
+    site: Rc<Site>,
+    parameters: Parameters,
+    provider: &Key,
+    retention: Retention,
+    now: i64,
+) -> Result<Filled> {
     let rows = Sqlite::begin_new(path)?;
     let (root, user_key, user) = (Key::random()?, Key::random()?, random_id()?);
-    rows.put(keys::STORE, &[&site.store[..], &site.incarnation].concat())?;
-    let (slot, row) = Slot::seal(&site, FIRST_SLOT, parameters, provider, &root)?;
-    rows.put(&keys::slot(FIRST_SLOT), &row)?;
+    rows.put(keys::STORE, &site.row())?;
+    let slot = Slot::seal(&site, FIRST_SLOT, parameters, provider, &root)?;
+    rows.put(keys::SLOTS, &slot.row()?)?;
 
     let context = Context::UserKey { store: &site.store, user: &user, epoch: FIRST_EPOCH };
     let sealed = seal(&root.subkey(Purpose::Box)?, FIRST_EPOCH, &context, user_key.bytes())?;
@@ -111,7 +124,12 @@ fn fill(path: &Path, site: Rc<Site>, parameters: Parameters, provider: &Key, ret
         (directory::slot_name(FIRST_SLOT), Fact::Slot { parameters: slot.digest, commit: slot.commit()? }),
         (
             directory::user_name(&user),
-            Fact::User(User { epoch: FIRST_EPOCH, commit: commit_to(&sealed)?, uid: platform::effective_user(), created: now }),
+            Fact::User(User {
+                epoch: FIRST_EPOCH,
+                commit: commit_to(&sealed)?,
+                uid: platform::effective_user(),
+                created: now,
+            }),
         ),
         (directory::OWNER.into(), Fact::Owner { user }),
     ];

@@ -37,7 +37,9 @@ pub enum Error {
         removed: bool,
     },
     /// Somebody else was faster: the secret's version is not the one that was expected.
-    #[error("the secret \"{name}\" is at version {found}, not {expected} (0 means: no such secret): somebody changed it; read it again and decide anew")]
+    #[error(
+        "the secret \"{name}\" is at version {found}, not {expected} (0 means: no such secret): somebody changed it; read it again and decide anew"
+    )]
     Conflict {
         /// The secret's name.
         name: String,

@@ -6,15 +6,15 @@
 //! state is found by the first read that touches it. Byte layout: `FORMAT.md`, "The index".
 use crate::key::{Id, Key, Purpose};
 use crate::rows::{Rows, keys};
-use crate::sealed_box::{BoxError, Commit, Context, commit_of, open, seal};
+use crate::sealed_box::{BoxError, Context, open, seal};
 use crate::secret::Ledger;
+use crate::site::{Part, Site, commit_to, encode};
 use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 use zeroize::Zeroizing;
 
@@ -23,29 +23,6 @@ const LAYOUT: u8 = 1;
 /// Pages are doubled in number when they hold more than this on average, in bytes. A read opens one manifest, of 32
 /// bytes a page, and one page: at 10,000 secrets of one version the two are about even.
 const PAGE_TARGET: u64 = 8 * 1024;
-
-/// Which vault this is: what every context begins with, and the path that messages name.
-pub(crate) struct Site {
-    pub(crate) database: PathBuf,
-    pub(crate) store: Id,
-    pub(crate) incarnation: Id,
-}
-
-impl Site {
-    pub(crate) fn damaged(&self, what: impl Into<String>) -> Error {
-        Error::Damaged { path: self.database.clone(), what: what.into() }
-    }
-
-    /// Why a box under a key that is known to be right did not open.
-    pub(crate) fn unsealed(&self, what: &str, error: BoxError) -> Error {
-        self.damaged(match error {
-            BoxError::Malformed => format!("{what} is cut short or not a sealed box"),
-            BoxError::UnknownFormat => format!("{what} has an unknown format"),
-            BoxError::WrongKeyOrContext => format!("{what} was changed, or belongs to another place"),
-            BoxError::Tampered => format!("{what} was changed"),
-        })
-    }
-}
 
 /// The subkeys an owner of an index works with.
 pub(crate) struct OwnerKeys {
@@ -60,8 +37,8 @@ impl OwnerKeys {
     }
 }
 
-/// What an index holds, found by name.
-pub(crate) trait Entry: Serialize + DeserializeOwned {
+/// What an index holds, found by name, which must be its first field.
+pub(crate) trait Entry: Serialize + DeserializeOwned + Clone {
     fn name(&self) -> &str;
 }
 
@@ -78,16 +55,13 @@ struct Manifest {
     ledger: Ledger,
 }
 
-#[derive(Serialize)]
-struct PageOut<'a, E> {
+/// A page inside its box. Each entry is encoded on its own and begins with its name, so that a search decodes only
+/// what it looks for.
+#[derive(Serialize, Deserialize)]
+struct SealedPage<'a> {
     layout: u8,
-    entries: &'a [E],
-}
-
-#[derive(Deserialize)]
-struct PageIn<E> {
-    layout: u8,
-    entries: Vec<E>,
+    #[serde(borrow)]
+    entries: Vec<&'a serde_bytes::Bytes>,
 }
 
 struct Page<E> {
@@ -121,25 +95,40 @@ impl<E: Entry> Index<E> {
     }
 
     /// Opens the manifest of `owner`.
-    pub(crate) fn load(rows: &impl Rows, site: Rc<Site>, owner: Id, keys: OwnerKeys, what: &'static str) -> Result<Index<E>> {
-        let name = format!("the manifest of the {what}");
-        let row = rows.get(&keys::manifest(&owner))?.ok_or_else(|| site.damaged(format!("{name} is missing")))?;
-        let (sequence, sealed) = row.split_first_chunk().ok_or_else(|| site.damaged(format!("{name} is cut short")))?;
+    pub(crate) fn load(
+        rows: &impl Rows,
+        site: Rc<Site>,
+        owner: Id,
+        keys: OwnerKeys,
+        what: &'static str,
+    ) -> Result<Index<E>> {
+        let part = Part::Manifest(what);
+        let row = rows.get(&keys::manifest(&owner))?.ok_or_else(|| site.missing(part))?;
+        let (sequence, sealed) = row.split_first_chunk().ok_or_else(|| site.unsealed(part, BoxError::Malformed))?;
         let sequence = u64::from_be_bytes(*sequence);
         let context = Context::Manifest { store: &site.store, owner: &owner, incarnation: &site.incarnation, sequence };
-        let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(&name, e))?;
-        let manifest: Manifest = decode(&site, &name, &plain)?;
+        let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(part, e))?;
+        let manifest: Manifest = site.decode(part, &plain)?;
         let pages = manifest.commits.len() / 32;
         if manifest.layout != LAYOUT || !pages.is_power_of_two() || manifest.commits.len() % 32 != 0 {
-            return Err(site.damaged(format!("{name} has an unknown layout")));
+            return Err(site.unsealed(part, BoxError::UnknownFormat));
         }
         Ok(Index { site, owner, keys, what, row: Some(row), sequence, manifest, pages: BTreeMap::new() })
     }
 
     /// The entry of that name.
-    pub(crate) fn find(&mut self, rows: &impl Rows, name: &str) -> Result<Option<&E>> {
-        let page = self.page(rows, self.page_of(name)?)?;
-        Ok(page.entries.binary_search_by(|e| e.name().cmp(name)).ok().map(|i| &page.entries[i]))
+    pub(crate) fn find(&self, rows: &impl Rows, name: &str) -> Result<Option<E>> {
+        let number = self.page_of(name)?;
+        if let Some(page) = self.pages.get(&number) {
+            let found = page.entries.binary_search_by(|e| e.name().cmp(name));
+            return Ok(found.ok().map(|i| page.entries[i].clone()));
+        }
+        let plain = self.open_page(rows, number)?;
+        let page = self.read_page(number, &plain)?;
+        // Each entry begins with its name.
+        let named =
+            |entry: &&&serde_bytes::Bytes| postcard::take_from_bytes::<&str>(entry).is_ok_and(|(n, _)| n == name);
+        page.entries.iter().find(named).map(|entry| self.read_entry(number, entry)).transpose()
     }
 
     /// Adds an entry, or replaces the one of the same name.
@@ -170,10 +159,22 @@ impl<E: Entry> Index<E> {
 
     /// All entries, in no order that means anything.
     pub(crate) fn all(&mut self, rows: &impl Rows) -> Result<impl Iterator<Item = &E>> {
+        self.load_all(rows)?;
+        Ok(self.pages.values().flat_map(|p| &p.entries))
+    }
+
+    /// All entries, taken out of the index as this transaction sees it.
+    pub(crate) fn into_all(&mut self, rows: &impl Rows) -> Result<Vec<E>> {
+        self.load_all(rows)?;
+        Ok(std::mem::take(&mut self.pages).into_values().flat_map(|p| p.entries).collect())
+    }
+
+    /// Opens every page.
+    pub(crate) fn load_all(&mut self, rows: &impl Rows) -> Result<()> {
         for number in 0..self.page_count() {
             self.page(rows, number)?;
         }
-        Ok(self.pages.values().flat_map(|p| &p.entries))
+        Ok(())
     }
 
     pub(crate) fn owner(&self) -> Id {
@@ -236,9 +237,7 @@ impl<E: Entry> Index<E> {
 
     /// Spreads all entries over so many pages that they hold at most half of [`PAGE_TARGET`] on average.
     fn divide(&mut self, rows: &impl Rows) -> Result<BTreeMap<u32, Zeroizing<Vec<u8>>>> {
-        for number in 0..self.page_count() {
-            self.page(rows, number)?;
-        }
+        self.load_all(rows)?;
         let mut count = u64::from(self.page_count());
         while self.manifest.bytes > count * PAGE_TARGET {
             count *= 2;
@@ -274,64 +273,45 @@ impl<E: Entry> Index<E> {
     /// The page a name lies in: the low bits of a keyed hash, so that rows do not tell how names are spelt.
     fn page_of(&self, name: &str) -> Result<u32> {
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.keys.page.bytes());
-        let tag = mac.map_err(|_| Error::Internal("HMAC key length"))?.chain_update(name.as_bytes()).finalize().into_bytes();
+        let tag =
+            mac.map_err(|_| Error::Internal("HMAC key length"))?.chain_update(name.as_bytes()).finalize().into_bytes();
         Ok(u32::from_be_bytes([tag[0], tag[1], tag[2], tag[3]]) & (self.page_count() - 1))
     }
 
+    /// A page with all its entries, for changing it or for going through them.
     fn page(&mut self, rows: &impl Rows, number: u32) -> Result<&mut Page<E>> {
-        use std::collections::btree_map::Entry::*;
-        match self.pages.entry(number) {
-            Occupied(page) => Ok(page.into_mut()),
-            Vacant(slot) => {
-                let name = format!("page {number} of the {}", self.what);
-                let expected = &self.manifest.commits[number as usize * 32..][..32];
-                let key = keys::page(&self.owner, number);
-                let sealed = read_expected(rows, &self.site, &key, expected, &name)?;
-                let context = Context::Page { store: &self.site.store, owner: &self.owner, page: number };
-                let plain = open(&self.keys.boxes, &context, &sealed).map_err(|e| self.site.unsealed(&name, e))?;
-                let page: PageIn<E> = decode(&self.site, &name, &plain)?;
-                if page.layout != LAYOUT {
-                    return Err(self.site.damaged(format!("{name} has an unknown layout")));
-                }
-                Ok(slot.insert(Page { entries: page.entries, bytes: plain.len() as u64, changed: false }))
-            }
+        if !self.pages.contains_key(&number) {
+            let plain = self.open_page(rows, number)?;
+            let page = self.read_page(number, &plain)?;
+            let entries = page.entries.iter().map(|entry| self.read_entry(number, entry)).collect::<Result<_>>()?;
+            self.pages.insert(number, Page { entries, bytes: plain.len() as u64, changed: false });
         }
+        self.pages.get_mut(&number).ok_or(Error::Internal("a page that was just read is gone"))
     }
-}
 
-/// Reads the sealed box of a row, which must be the very one that the index knows.
-pub(crate) fn read_expected(rows: &impl Rows, site: &Site, key: &[u8], expected: &[u8], what: &str) -> Result<Vec<u8>> {
-    let sealed = rows.get(key)?.ok_or_else(|| site.damaged(format!("{what} is missing")))?;
-    check_expected(site, &sealed, expected, what)?;
-    Ok(sealed)
-}
-
-/// Refuses a box that is not the very one that the index knows.
-pub(crate) fn check_expected(site: &Site, sealed: &[u8], expected: &[u8], what: &str) -> Result<()> {
-    match commit_of(sealed) {
-        Some(commit) if commit[..] == *expected => Ok(()),
-        Some(_) => Err(site.damaged(format!("{what} was changed, or replaced by another or an older one"))),
-        None => Err(site.damaged(format!("{what} is cut short"))),
+    fn open_page(&self, rows: &impl Rows, number: u32) -> Result<Zeroizing<Vec<u8>>> {
+        let part = Part::Page(number, self.what);
+        let expected = &self.manifest.commits[number as usize * 32..][..32];
+        let sealed = self.site.read_expected(rows, &keys::page(&self.owner, number), expected, part)?;
+        let context = Context::Page { store: &self.site.store, owner: &self.owner, page: number };
+        open(&self.keys.boxes, &context, &sealed).map_err(|e| self.site.unsealed(part, e))
     }
-}
 
-/// The commitment of a box that was just sealed.
-pub(crate) fn commit_to(sealed: &[u8]) -> Result<Commit> {
-    commit_of(sealed).ok_or(Error::Internal("a sealed box without a commitment"))
+    fn read_page<'p>(&self, number: u32, plain: &'p [u8]) -> Result<SealedPage<'p>> {
+        let page: SealedPage = self.site.decode(Part::Page(number, self.what), plain)?;
+        if page.layout != LAYOUT {
+            return Err(self.site.unsealed(Part::Page(number, self.what), BoxError::UnknownFormat));
+        }
+        Ok(page)
+    }
+
+    fn read_entry(&self, number: u32, entry: &[u8]) -> Result<E> {
+        self.site.decode(Part::Page(number, self.what), entry)
+    }
 }
 
 fn encode_page<E: Entry>(entries: &[E]) -> Result<Zeroizing<Vec<u8>>> {
-    encode(&PageOut { layout: LAYOUT, entries })
-}
-
-/// The plain form of what is sealed: postcard, whose wire format is published.
-pub(crate) fn encode(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>> {
-    postcard::to_allocvec(value).map(Zeroizing::new).map_err(|_| Error::Internal("could not encode"))
-}
-
-fn decode<T: DeserializeOwned>(site: &Site, what: &str, bytes: &[u8]) -> Result<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(site.damaged(format!("{what} cannot be understood; perhaps a newer version of dkusecrets wrote it"))),
-    }
+    let entries = entries.iter().map(encode).collect::<Result<Vec<_>>>()?;
+    let entries = entries.iter().map(|e| serde_bytes::Bytes::new(e)).collect();
+    encode(&SealedPage { layout: LAYOUT, entries })
 }

@@ -95,7 +95,8 @@ pub(crate) fn expand(key: &[u8], salt: Option<&[u8]>, info: &[&[u8]], out: &mut 
 
 /// Fills a buffer from the operating system's generator.
 pub(crate) fn fill(out: &mut [u8]) -> Result<()> {
-    getrandom::fill(out).map_err(|_| Error::Unavailable("the operating system's random generator does not answer".into()))
+    getrandom::fill(out)
+        .map_err(|_| Error::Unavailable("the operating system's random generator does not answer".into()))
 }
 
 /// A new identifier.

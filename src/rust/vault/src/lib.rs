@@ -10,6 +10,7 @@
 //! | `platform` | file modes, owners, locks, atomic renames: all that depends on the operating system |
 //! | `key`, `sealed_box` | keys that wipe themselves, and the one construction that seals everything |
 //! | [`Rows`], [`Sqlite`] | a transaction over keyed rows; the database never sees a plaintext |
+//! | `site` | which vault this is, and the words for what is wrong with a part of it |
 //! | `slot`, `key_file`, `passphrase`, `unlocked` | the ways to the root key |
 //! | `index`, `directory`, `secret` | sealed maps in pages under a manifest, and what they hold |
 //! | `anchor` | the highest sequence numbers seen, outside the database |
@@ -33,6 +34,7 @@ mod platform;
 mod rows;
 mod sealed_box;
 mod secret;
+mod site;
 mod slot;
 mod sqlite;
 mod unlocked;

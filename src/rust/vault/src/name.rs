@@ -26,10 +26,14 @@ pub(crate) fn check_name(name: &str) -> Result<String> {
 pub(crate) fn check_description(description: &str) -> Result<String> {
     let description: String = description.nfc().take(MAX_DESCRIPTION + 1).collect();
     if description.chars().count() > MAX_DESCRIPTION {
-        return Err(Error::InvalidArgument(format!("a description has at most {MAX_DESCRIPTION} characters; this one is longer")));
+        return Err(Error::InvalidArgument(format!(
+            "a description has at most {MAX_DESCRIPTION} characters; this one is longer"
+        )));
     }
     if description.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-        return Err(Error::InvalidArgument("a description must not hold control characters other than line breaks and tabs".into()));
+        return Err(Error::InvalidArgument(
+            "a description must not hold control characters other than line breaks and tabs".into(),
+        ));
     }
     Ok(description)
 }

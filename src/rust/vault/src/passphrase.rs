@@ -24,7 +24,10 @@ impl Passphrase {
     /// Refuses what is too short to protect anything.
     pub(crate) fn check_new(&self) -> Result<()> {
         if self.0.chars().count() < Passphrase::MIN_CHARACTERS {
-            return Err(Error::InvalidArgument(format!("a passphrase has at least {} characters; several words are better", Passphrase::MIN_CHARACTERS)));
+            return Err(Error::InvalidArgument(format!(
+                "a passphrase has at least {} characters; several words are better",
+                Passphrase::MIN_CHARACTERS
+            )));
         }
         Ok(())
     }
@@ -62,9 +65,9 @@ pub(crate) fn derive(passphrase: &Passphrase, salt: &[u8; 16], cost: Cost) -> Re
     let Ok(parameters) = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)) else { return Ok(None) };
     // Our own memory, wiped when dropped: it is filled from the passphrase.
     let mut memory = Zeroizing::new(Vec::new());
-    memory
-        .try_reserve_exact(parameters.block_count())
-        .map_err(|_| Error::Unavailable(format!("{} KiB of memory are needed to check a passphrase", cost.memory_kib)))?;
+    memory.try_reserve_exact(parameters.block_count()).map_err(|_| {
+        Error::Unavailable(format!("{} KiB of memory are needed to check a passphrase", cost.memory_kib))
+    })?;
     memory.resize(parameters.block_count(), Block::default());
     let mut key = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)

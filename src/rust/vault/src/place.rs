@@ -1,7 +1,8 @@
 //! Where a vault lies, and whether that is safe: looked at before every operation.
-use crate::platform::{self, check_ancestors, check_private_directory, check_private_file};
+use crate::platform::{self, check_private_directory, check_private_file};
 use crate::{Error, Result, key_file};
-use std::path::{Path, PathBuf};
+use std::fs::Metadata;
+use std::path::{Component, Path, PathBuf};
 
 /// The directories of a vault: its data, and apart from them its key and anchor.
 #[derive(Debug, Clone)]
@@ -40,16 +41,15 @@ impl Place {
         if let Some(home) = &self.home {
             self.check_home(home)?;
         }
-        let place = Place { home: None, data: settle(&self.data)?, config: settle(&self.config)? };
-        if let Some(found) = platform::look(&place.config)? {
-            refuse_non_directory(&place.config, &found)?;
-            check_private_directory(&place.config, &found)?;
+        let mut road = Road::default();
+        let (config, there) = road.walk(&self.config)?;
+        if let Some(found) = &there {
+            check_private_directory(&config, found)?;
         }
-        let Some(found) = platform::look(&place.data)? else {
-            return place.without_database();
-        };
-        refuse_non_directory(&place.data, &found)?;
-        check_private_directory(&place.data, &found)?;
+        let (data, there) = road.walk(&self.data)?;
+        let place = Place { home: None, data, config };
+        let Some(found) = &there else { return place.without_database() };
+        check_private_directory(&place.data, found)?;
         let database = place.database();
         match platform::look(&database)? {
             None => place.without_database(),
@@ -60,24 +60,30 @@ impl Place {
         }
     }
 
-    /// Makes the directories, safely, for a vault that is about to be created.
+    /// Makes the directories, safely, for a vault that is about to be created. Answers with canonical paths.
     pub(crate) fn prepare(&self) -> Result<Place> {
+        let mut road = Road::default();
         for directory in [&self.config, &self.data] {
-            check_ancestors(&nearest(directory)?)?;
-            platform::make_private_directory(directory)?;
+            let (path, _) = road.walk(directory)?;
+            platform::make_private_directory(&path)?;
         }
-        Ok(Place { home: None, data: platform::canonical(&self.data)?, config: platform::canonical(&self.config)? })
+        let mut road = Road::default();
+        Ok(Place { home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
     }
 
     fn check_home(&self, home: &Path) -> Result<()> {
         if !home.is_absolute() {
-            return Err(Error::Path { path: home.into(), reason: "is not an absolute path; the vault's directory must be one".into() });
+            return Err(Error::Path {
+                path: home.into(),
+                reason: "is not an absolute path; the vault's directory must be one".into(),
+            });
         }
         match std::fs::metadata(home) {
             Ok(found) => refuse_non_directory(home, &found),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Path {
                 path: home.into(),
-                reason: "does not exist: create it (mode 0700) if the vault is to lie there, or is a disk not mounted?".into(),
+                reason: "does not exist: create it (mode 0700) if the vault is to lie there, or is a disk not mounted?"
+                    .into(),
             }),
             Err(e) => Err(Error::io("look at", home, e)),
         }
@@ -102,30 +108,52 @@ impl Place {
     }
 }
 
-fn refuse_non_directory(path: &Path, found: &std::fs::Metadata) -> Result<()> {
+fn refuse_non_directory(path: &Path, found: &Metadata) -> Result<()> {
     if found.is_dir() {
         return Ok(());
     }
     Err(Error::Path { path: path.into(), reason: "is not a directory, and the vault needs one there".into() })
 }
 
-/// The part of a path that exists.
-fn nearest(path: &Path) -> Result<PathBuf> {
-    for ancestor in path.ancestors() {
-        match std::fs::canonicalize(ancestor) {
-            Ok(there) => return Ok(there),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io("look at", ancestor, e)),
-        }
-    }
-    Err(Error::Path { path: path.into(), reason: "is not an absolute path".into() })
+/// The way from the root to the directories of a vault, checked at each step: whoever can rename a directory on it
+/// can put another vault, or another key, in its place.
+#[derive(Default)]
+struct Road {
+    /// Directories that were found safe: the vault's two have most of their way in common.
+    safe: Vec<PathBuf>,
 }
 
-/// A path without links if it exists, or as it is.
-fn settle(path: &Path) -> Result<PathBuf> {
-    match std::fs::canonicalize(path) {
-        Ok(there) => Ok(there),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(path.into()),
-        Err(e) => Err(Error::io("look at", path, e)),
+impl Road {
+    /// The path without links, and what lies there. The part of it that exists must be safe.
+    fn walk(&mut self, path: &Path) -> Result<(PathBuf, Option<Metadata>)> {
+        if !path.is_absolute() {
+            return Err(Error::Path { path: path.into(), reason: "is not an absolute path".into() });
+        }
+        let mut here = PathBuf::new();
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            here.push(part);
+            let last = parts.peek().is_none();
+            if !last && self.safe.contains(&here) {
+                continue;
+            }
+            match platform::look(&here)? {
+                // Links are rare: then the same way again from the start, without them.
+                Some(found) if found.is_symlink() || part == Component::ParentDir => {
+                    return self.walk(&platform::canonical(&here)?.join(parts.collect::<PathBuf>()));
+                }
+                Some(found) if last => {
+                    refuse_non_directory(&here, &found)?;
+                    return Ok((here, Some(found)));
+                }
+                Some(found) => {
+                    refuse_non_directory(&here, &found)?;
+                    platform::check_ancestor(&here, &found)?;
+                    self.safe.push(here.clone());
+                }
+                None => return Ok((here.join(parts.collect::<PathBuf>()), None)),
+            }
+        }
+        Ok((here, None))
     }
 }

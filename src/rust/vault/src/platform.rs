@@ -27,41 +27,41 @@ pub(crate) fn look(path: &Path) -> Result<Option<Metadata>> {
 /// Refuses a file that is not a plain one of ours which nobody else can read or write.
 pub(crate) fn check_private_file(path: &Path, found: &Metadata) -> Result<()> {
     if !found.is_file() {
-        return Err(Error::Path { path: path.into(), reason: "is not a plain file (a link or a directory, perhaps)".into() });
+        return Err(Error::Path {
+            path: path.into(),
+            reason: "is not a plain file (a link or a directory, perhaps)".into(),
+        });
     }
     check_owner(path, found)?;
     refuse_mode(path, found, 0o077, "can be read or written by others", "chmod 600")
 }
 
-/// Refuses a directory that is not ours alone, or that others could replace from above.
-/// `path` must be canonical: absolute and without links.
+/// Refuses a directory that is not ours alone.
 pub(crate) fn check_private_directory(path: &Path, found: &Metadata) -> Result<()> {
     check_owner(path, found)?;
-    refuse_mode(path, found, 0o077, "is open to others", "chmod 700")?;
-    path.parent().map_or(Ok(()), check_ancestors)
+    refuse_mode(path, found, 0o077, "is open to others", "chmod 700")
 }
 
-/// Refuses a directory if anyone but root and this user could rename what lies in it, or in one above it.
-pub(crate) fn check_ancestors(path: &Path) -> Result<()> {
-    for directory in path.ancestors() {
-        let found = std::fs::symlink_metadata(directory).map_err(|e| Error::io("look at", directory, e))?;
-        if found.uid() != 0 && found.uid() != effective_user() {
-            return Err(Error::Unsafe {
-                path: directory.into(),
-                reason: format!(
-                    "belongs to user id {}, who could replace what lies under it (you are {}); with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own",
-                    found.uid(),
-                    effective_user()
-                ),
-            });
-        }
-        // In a sticky directory (/tmp) others can add entries, and cannot rename or remove ours.
-        if found.mode() & 0o1000 == 0 {
-            refuse_mode(directory, &found, 0o022, "can be written by others, who could replace what lies under it", "chmod go-w")?;
-        }
+/// Refuses a directory in which anyone but root and this user could rename what lies there.
+pub(crate) fn check_ancestor(directory: &Path, found: &Metadata) -> Result<()> {
+    if found.uid() != 0 && found.uid() != effective_user() {
+        return Err(Error::Unsafe {
+            path: directory.into(),
+            reason: format!(
+                "belongs to user id {}, who could replace what lies under it (you are {}); {OWN_PLACE}",
+                found.uid(),
+                effective_user()
+            ),
+        });
     }
-    Ok(())
+    // In a sticky directory (/tmp) others can add entries, and cannot rename or remove ours.
+    if found.mode() & 0o1000 != 0 {
+        return Ok(());
+    }
+    refuse_mode(directory, found, 0o022, "can be written by others, who could replace what lies under it", "chmod go-w")
 }
+
+const OWN_PLACE: &str = "with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own";
 
 fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
     if found.uid() == effective_user() {
@@ -70,7 +70,7 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
     Err(Error::Unsafe {
         path: path.into(),
         reason: format!(
-            "belongs to user id {} and you are {}: a vault is for its owner only; with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own",
+            "belongs to user id {} and you are {}: a vault is for its owner only; {OWN_PLACE}",
             found.uid(),
             effective_user()
         ),
@@ -83,7 +83,11 @@ fn refuse_mode(path: &Path, found: &Metadata, bits: u32, what: &str, cure: &str)
     }
     Err(Error::Unsafe {
         path: path.into(),
-        reason: format!("{what} (mode {:04o}): if that is not meant, run {cure} {}", found.mode() & 0o7777, path.display()),
+        reason: format!(
+            "{what} (mode {:04o}): if that is not meant, run {cure} {}",
+            found.mode() & 0o7777,
+            path.display()
+        ),
     })
 }
 
@@ -94,7 +98,8 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
 
 /// Takes away what others may do in a directory.
 pub(crate) fn make_private(path: &Path) -> Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(|e| Error::io("change the mode of", path, e))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .map_err(|e| Error::io("change the mode of", path, e))
 }
 
 /// Opens a file of ours without following a link, and checks what was opened; nothing if it is not there.
@@ -183,7 +188,8 @@ pub(crate) struct Lock {
 /// Takes the lock on `path`, a file made for this purpose, within `patience`.
 pub(crate) fn lock(path: &Path, patience: Duration) -> Result<Lock> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path);
+    let opened =
+        OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path);
     let file = opened.map_err(|e| Error::io("open the lock file", path, e))?;
     wait_for_lock(&file, path, patience)?;
     Ok(Lock { _file: file })
@@ -230,4 +236,3 @@ pub(crate) fn file_system(path: &Path) -> Option<(String, bool)> {
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|e| Error::io("look at", path, e))
 }
-

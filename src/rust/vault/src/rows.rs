@@ -33,9 +33,6 @@ pub(crate) mod keys {
     pub(crate) const STORE: &[u8] = &[0];
     pub(crate) const SLOTS: &[u8] = &[1];
 
-    pub(crate) fn slot(slot: u32) -> Vec<u8> {
-        [SLOTS, &slot.to_be_bytes()].concat()
-    }
     pub(crate) fn user_key(user: &Id, epoch: u32) -> Vec<u8> {
         [&[2][..], user, &epoch.to_be_bytes()].concat()
     }

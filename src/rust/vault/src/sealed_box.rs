@@ -102,7 +102,13 @@ pub fn seal(key: &Key, epoch: u32, context: &Context, plaintext: &[u8]) -> Resul
 }
 
 /// [`seal`] with a given salt, for test vectors only: a salt must never be used twice.
-pub fn seal_with_salt(key: &Key, epoch: u32, context: &Context, plaintext: &[u8], salt: &[u8; SALT]) -> Result<Vec<u8>> {
+pub fn seal_with_salt(
+    key: &Key,
+    epoch: u32,
+    context: &Context,
+    plaintext: &[u8],
+    salt: &[u8; SALT],
+) -> Result<Vec<u8>> {
     let mut header = [1, 1, 0, 0, 0, 0];
     header[2..].copy_from_slice(&epoch.to_be_bytes());
     let one_time = OneTime::derive(key, &header, salt, context)?;
@@ -132,9 +138,8 @@ pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<
         return Err(BoxError::WrongKeyOrContext);
     }
     let cipher = one_time.cipher().map_err(|_| BoxError::Malformed)?;
-    let message = cipher
-        .decrypt(&[0; 12].into(), Payload { msg: body, aad: &one_time.bind })
-        .map_err(|_| BoxError::Tampered)?;
+    let message =
+        cipher.decrypt(&[0; 12].into(), Payload { msg: body, aad: &one_time.bind }).map_err(|_| BoxError::Tampered)?;
     let mut message = Zeroizing::new(message);
     // ISO/IEC 7816-4 padding: 0x80, then zeroes, in the last block.
     let end = message.iter().rposition(|&b| b != 0).filter(|&i| message[i] == 0x80 && message.len() - i <= PADDING);

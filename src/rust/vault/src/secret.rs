@@ -121,10 +121,16 @@ impl Default for Retention {
 impl Retention {
     pub(crate) fn check(self) -> Result<Retention> {
         if !(1..=1000).contains(&self.versions) {
-            return Err(Error::InvalidArgument(format!("the number of versions to keep must be 1 to 1000, not {}", self.versions)));
+            return Err(Error::InvalidArgument(format!(
+                "the number of versions to keep must be 1 to 1000, not {}",
+                self.versions
+            )));
         }
         if self.days > 36_500 {
-            return Err(Error::InvalidArgument(format!("the number of days to keep removed secrets must be 0 to 36500, not {}", self.days)));
+            return Err(Error::InvalidArgument(format!(
+                "the number of days to keep removed secrets must be 0 to 36500, not {}",
+                self.days
+            )));
         }
         Ok(self)
     }

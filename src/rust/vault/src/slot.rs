@@ -1,9 +1,9 @@
 //! Slots: the ways to the root key, as LUKS has them. Each holds the root key sealed under a provider's key.
-use crate::index::{Site, check_expected, commit_to, encode};
 use crate::key::{Key, Purpose};
 use crate::passphrase::{self, Cost, Passphrase};
 use crate::place::Place;
 use crate::sealed_box::{BoxError, Context, open, seal};
+use crate::site::{Part, Site, commit_to, encode};
 use crate::{Error, Result, key_file, unlocked};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -34,7 +34,7 @@ pub(crate) enum Parameters {
     },
 }
 
-/// A slot's row: its parameters in clear, and the root key in a box that is bound to them.
+/// A slot: its parameters in clear, and the root key in a box that is bound to them.
 pub(crate) struct Slot {
     pub(crate) number: u32,
     pub(crate) parameters: Parameters,
@@ -43,26 +43,45 @@ pub(crate) struct Slot {
     sealed: Vec<u8>,
 }
 
+/// A slot in the row of all slots.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    number: u32,
+    #[serde(borrow)]
+    parameters: &'a serde_bytes::Bytes,
+    #[serde(borrow)]
+    sealed: &'a serde_bytes::Bytes,
+}
+
 impl Slot {
-    /// Seals the root key under a provider's key; answers with the slot and its row.
-    pub(crate) fn seal(site: &Site, number: u32, parameters: Parameters, provider: &Key, root: &Key) -> Result<(Slot, Vec<u8>)> {
-        let encoded = encode(&parameters)?;
-        let digest: [u8; 32] = Sha256::digest(&encoded).into();
+    /// Seals the root key under a provider's key.
+    pub(crate) fn seal(site: &Site, number: u32, parameters: Parameters, provider: &Key, root: &Key) -> Result<Slot> {
+        let digest: [u8; 32] = Sha256::digest(encode(&parameters)?).into();
         let context = Context::Slot { store: &site.store, slot: number, parameters: &digest };
         let sealed = seal(&provider.subkey(Purpose::Box)?, EPOCH, &context, root.bytes())?;
-        let length = u16::try_from(encoded.len()).map_err(|_| Error::Internal("slot parameters too long"))?;
-        let row = [&length.to_be_bytes()[..], &encoded, &sealed].concat();
-        Ok((Slot { number, parameters, digest, sealed }, row))
+        Ok(Slot { number, parameters, digest, sealed })
     }
 
-    /// Reads a slot's row.
-    pub(crate) fn parse(site: &Site, key: &[u8], row: &[u8]) -> Result<Slot> {
-        let damaged = || site.damaged("a key slot cannot be understood; perhaps a newer version of dkusecrets wrote it");
-        let number = key.get(1..).and_then(|n| n.try_into().ok()).map(u32::from_be_bytes).ok_or_else(damaged)?;
-        let (length, rest) = row.split_first_chunk().ok_or_else(damaged)?;
-        let (encoded, sealed) = rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or_else(damaged)?;
-        let Ok((parameters, [])) = postcard::take_from_bytes(encoded) else { return Err(damaged()) };
-        Ok(Slot { number, parameters, digest: Sha256::digest(encoded).into(), sealed: sealed.to_vec() })
+    /// The row of all slots, here of this one.
+    pub(crate) fn row(&self) -> Result<Vec<u8>> {
+        let parameters = encode(&self.parameters)?;
+        let bytes = serde_bytes::Bytes::new;
+        let stored = [Stored { number: self.number, parameters: bytes(&parameters), sealed: bytes(&self.sealed) }];
+        Ok(encode(&&stored[..])?.to_vec())
+    }
+
+    /// Reads the row of all slots; there is at least one.
+    pub(crate) fn parse_all(site: &Site, row: &[u8]) -> Result<Vec<Slot>> {
+        let stored: Vec<Stored> = site.decode(Part::Slots, row)?;
+        if stored.is_empty() {
+            return Err(site.missing(Part::Slots));
+        }
+        let slot = |s: Stored| {
+            let parameters = site.decode(Part::Slot(s.number), s.parameters)?;
+            let digest = Sha256::digest(s.parameters.as_ref() as &[u8]).into();
+            Ok(Slot { number: s.number, parameters, digest, sealed: s.sealed.to_vec() })
+        };
+        stored.into_iter().map(slot).collect()
     }
 
     pub(crate) fn provider(&self) -> &'static str {
@@ -78,7 +97,11 @@ impl Slot {
             Parameters::KeyFile { id } => {
                 let Some(key) = key_file::read(&place.config, id)? else {
                     let others = key_file::find_all(&place.config)?.into_iter().map(|(path, _)| path).collect();
-                    return Err(Error::KeyMissing { key: key_file::path(&place.config, id), database: site.database.clone(), others });
+                    return Err(Error::KeyMissing {
+                        key: key_file::path(&place.config, id),
+                        database: site.database.clone(),
+                        others,
+                    });
                 };
                 // The file is the one that the slot names, so if it does not fit, the slot was changed.
                 self.unseal(site, &key)?.ok_or_else(|| self.changed(site))
@@ -106,7 +129,7 @@ impl Slot {
         if self.digest != *digest {
             return Err(self.changed(site));
         }
-        check_expected(site, &self.sealed, commit, &format!("key slot {}", self.number))
+        site.check_expected(&self.sealed, commit, Part::Slot(self.number))
     }
 
     pub(crate) fn commit(&self) -> Result<[u8; 32]> {
@@ -114,16 +137,15 @@ impl Slot {
     }
 
     fn unseal(&self, site: &Site, provider: &Key) -> Result<Option<Key>> {
-        let what = format!("key slot {}", self.number);
         let context = Context::Slot { store: &site.store, slot: self.number, parameters: &self.digest };
         match open(&provider.subkey(Purpose::Box)?, &context, &self.sealed) {
             Ok(root) => Key::from_bytes(&root).map(Some).ok_or_else(|| self.changed(site)),
             Err(BoxError::WrongKeyOrContext) => Ok(None),
-            Err(e) => Err(site.unsealed(&what, e)),
+            Err(e) => Err(site.unsealed(Part::Slot(self.number), e)),
         }
     }
 
     fn changed(&self, site: &Site) -> Error {
-        site.damaged(format!("key slot {} was changed", self.number))
+        site.unsealed(Part::Slot(self.number), BoxError::Tampered)
     }
 }

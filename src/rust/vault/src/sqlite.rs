@@ -10,18 +10,19 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The format this version writes, and the newest it reads. `FORMAT.md`.
+/// The format this version writes and reads. `FORMAT.md`.
 pub(crate) const FORMAT: u32 = 1;
 /// "dkus": tells the file's type to `file` and to SQLite.
 const APPLICATION_ID: i32 = 0x646b_7573;
-/// WITHOUT ROWID: one tree, searched once, whose order is the keys'.
-const SCHEMA: &str = "CREATE TABLE row (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID";
+/// An index over the short keys and a table of the long values: its trees stay flat, where one tree of both would not.
+const SCHEMA: &str = "CREATE TABLE row (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL) STRICT";
 
-/// What every connection sets: sizes in pages are checked when read, and nothing goes to temporary files.
-pub const READ_SETTINGS: &str = "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;";
-/// What a writing connection sets on top: durable when a commit answers (the journal's removal too), and what is
-/// deleted is overwritten.
-pub const WRITE_SETTINGS: &str = "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON;";
+/// What every connection sets: sizes in pages are checked when read. (Memory mapping is off unless switched on.)
+pub const READ_SETTINGS: &str = "PRAGMA cell_size_check=ON;";
+/// What a writing connection sets on top: durable when a commit answers (the journal's removal too), what is deleted
+/// is overwritten, and nothing goes to temporary files.
+pub const WRITE_SETTINGS: &str =
+    "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY;";
 
 /// A transaction on a SQLite file.
 pub struct Sqlite {
@@ -50,14 +51,7 @@ impl Sqlite {
             Intent::Read => "BEGIN",
             Intent::Write => "BEGIN IMMEDIATE",
         })?;
-        // The first read inside the transaction: from here on it sees one state.
-        let found: u32 = sqlite.check(sqlite.connection.query_row("PRAGMA user_version", [], |r| r.get(0)))?;
-        match found {
-            FORMAT => Ok(sqlite),
-            0 => Err(sqlite.damaged("it is empty or not a vault of dkusecrets")),
-            newer if newer > FORMAT => Err(Error::NewerFormat { path: path.into(), found }),
-            _ => Err(sqlite.damaged("its format number is wrong")),
-        }
+        Ok(sqlite)
     }
 
     /// Begins the transaction that fills a new vault. The file must exist, empty, with the right mode.
@@ -71,7 +65,8 @@ impl Sqlite {
     }
 
     fn connect(path: &Path) -> Result<Sqlite> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|e| failure(path, e))?;
         connection.busy_handler(Some(wait)).map_err(|e| failure(path, e))?;
         Ok(Sqlite { connection, path: path.into() })
@@ -87,11 +82,14 @@ impl Sqlite {
     }
 
     fn check<T>(&self, answer: rusqlite::Result<T>) -> Result<T> {
-        answer.map_err(|e| failure(&self.path, e))
-    }
-
-    fn damaged(&self, what: &str) -> Error {
-        Error::Damaged { path: self.path.clone(), what: what.into() }
+        answer.map_err(|e| match failure(&self.path, e) {
+            // A newer format may have other tables: then its number, where SQLite keeps one, says more.
+            Error::Damaged { path, what } => match self.connection.query_row("PRAGMA user_version", [], |r| r.get(0)) {
+                Ok(found) if found > FORMAT => Error::NewerFormat { path, found },
+                _ => Error::Damaged { path, what },
+            },
+            other => other,
+        })
     }
 }
 

@@ -55,7 +55,9 @@ mod keyring {
 
     pub(super) fn put(description: &str, key: &Key, time: Duration) -> Result<()> {
         let failed = |e: linux_keyutils::KeyError| {
-            Error::Unavailable(format!("the kernel's session keyring cannot be used here ({e:?}); unlock for this process only"))
+            Error::Unavailable(format!(
+                "the kernel's session keyring cannot be used here ({e:?}); unlock for this process only"
+            ))
         };
         let seconds = usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
         let entry = ring().map_err(failed)?.add_key(description, key.bytes()).map_err(failed)?;

@@ -1,18 +1,18 @@
 //! The operations on a vault. Each opens it, does one thing in one transaction, and closes it.
 use crate::anchor::{self, Anchor, Mark};
 use crate::directory::{self, Directory, Fact};
-use crate::index::{Index, OwnerKeys, Site, check_expected, commit_to, read_expected};
+use crate::index::{Index, OwnerKeys};
 use crate::info::Info;
 use crate::key::{Id, Key, hex, random_id};
 use crate::name::{check_description, check_name, close_matches};
 use crate::place::{Found, Place};
 use crate::rows::{Rows, keys};
-use crate::sealed_box::{Context, open, seal};
+use crate::sealed_box::{BoxError, Context, open, seal};
 use crate::secret::{Head, Removal, VersionHead};
+use crate::site::{Part, Site, commit_to};
 use crate::slot::{NewSlot, Parameters, Slot};
 use crate::sqlite::{FORMAT, Intent, Sqlite};
 use crate::{Error, Passphrase, Result, Retention, Summary, Value, Version, creation, key_file, platform, unlocked};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -122,7 +122,12 @@ impl Vault {
         };
         let head = session.any(&name)?;
         let current = head.current().map(|v| v.version).filter(|_| head.is_live());
-        let one = |v: &VersionHead| Version { version: v.version, created: v.created, expires: v.expires, current: Some(v.version) == current };
+        let one = |v: &VersionHead| Version {
+            version: v.version,
+            created: v.created,
+            expires: v.expires,
+            current: Some(v.version) == current,
+        };
         Ok(head.versions.iter().rev().map(one).collect())
     }
 
@@ -134,7 +139,7 @@ impl Vault {
         let name = check_name(name)?;
         let description = change.description.as_deref().map(check_description).transpose()?;
         self.write(|session, now| {
-            let found = session.secrets.find(&session.rows, &name)?.cloned();
+            let found = session.secrets.find(&session.rows, &name)?;
             check_version(&name, found.as_ref(), change.if_version)?;
             let mut head = match found {
                 Some(head) => head,
@@ -213,7 +218,8 @@ impl Vault {
                 ))),
                 Some(version) if version != current => {
                     let older = head.versions.iter().find(|v| v.version == version).cloned();
-                    let older = older.ok_or_else(|| Error::NoVersion { name: name.clone(), version, kept: kept(&head) })?;
+                    let older =
+                        older.ok_or_else(|| Error::NoVersion { name: name.clone(), version, kept: kept(&head) })?;
                     let value = session.value(&head, &older)?;
                     head.removed = None;
                     session.add_version(head, &value, older.expires, now)
@@ -291,7 +297,10 @@ impl Vault {
     /// `wrong_passphrase`; `unavailable` if there is no keyring; `path` if there is no vault.
     pub fn unlock(&self, passphrase: &Passphrase, time: Option<Duration>) -> Result<()> {
         let Some(Opened { site, slots, .. }) = self.slots()? else {
-            return Err(Error::Path { path: self.place.database(), reason: "does not exist: there is no vault to unlock yet".into() });
+            return Err(Error::Path {
+                path: self.place.database(),
+                reason: "does not exist: there is no vault to unlock yet".into(),
+            });
         };
         let mut answer = Ok(());
         for slot in &slots {
@@ -318,14 +327,19 @@ impl Vault {
     /// Whether there is a vault that is locked with a passphrase.
     pub fn needs_passphrase(&self) -> Result<bool> {
         let Some(Opened { site, slots, .. }) = self.slots()? else { return Ok(false) };
-        Ok(slots.iter().all(|s| matches!(s.parameters, Parameters::Passphrase { .. }) && unlocked::find(&site.store, &s.digest).is_none()))
+        Ok(slots.iter().all(|s| {
+            matches!(s.parameters, Parameters::Passphrase { .. }) && unlocked::find(&site.store, &s.digest).is_none()
+        }))
     }
 
     /// Accepts the database as it is, though the anchor knows a newer state or another incarnation: after a restore
     /// on purpose. Everything else about it must be sound. Answers whether there was anything to accept.
     pub fn accept_restore(&self) -> Result<bool> {
         let Some((place, anchor)) = self.survey()? else {
-            return Err(Error::Path { path: self.place.database(), reason: "does not exist: there is no vault here".into() });
+            return Err(Error::Path {
+                path: self.place.database(),
+                reason: "does not exist: there is no vault here".into(),
+            });
         };
         let rows = Sqlite::begin(&place.database(), Intent::Write)?;
         let mut session = Session::load(rows, place, &anchor)?;
@@ -333,8 +347,12 @@ impl Vault {
             return Ok(false);
         }
         session.check_all()?;
-        let site = Rc::new(Site { incarnation: random_id()?, store: session.site.store, database: session.site.database.clone() });
-        session.rows.put(keys::STORE, &[&site.store[..], &site.incarnation].concat())?;
+        let site = Rc::new(Site {
+            incarnation: random_id()?,
+            store: session.site.store,
+            database: session.site.database.clone(),
+        });
+        session.rows.put(keys::STORE, &site.row())?;
         let beyond = session.marks(&anchor)?.iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
         session.directory.reincarnate(site.clone(), beyond);
         session.directory.write_manifest(&session.rows)?;
@@ -497,17 +515,10 @@ struct Opened {
 }
 
 fn opened(rows: Sqlite, place: &Place) -> Result<Opened> {
-    let mut site = Site { database: place.database(), store: [0; 16], incarnation: [0; 16] };
-    let row = rows.get(keys::STORE)?.ok_or_else(|| site.damaged("the store's row is missing"))?;
-    let (Some(store), Some(incarnation), 32) = (row.first_chunk(), row.last_chunk(), row.len()) else {
-        return Err(site.damaged("the store's row is cut short"));
-    };
-    (site.store, site.incarnation) = (*store, *incarnation);
-    let mut slots = Vec::new();
-    rows.scan(keys::SLOTS, &mut |key, row| Slot::parse(&site, key, row).map(|slot| slots.push(slot)))?;
-    if slots.is_empty() {
-        return Err(site.damaged("all key slots are missing"));
-    }
+    let row = rows.get(keys::STORE)?;
+    let site = Site::parse(place.database(), row.as_deref())?;
+    let row = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
+    let slots = Slot::parse_all(&site, &row)?;
     Ok(Opened { rows, site, slots })
 }
 
@@ -546,23 +557,23 @@ impl Session {
         let Opened { rows, site, slots } = opened(rows, &place)?;
         let (slot, root) = open_any(&slots, &site, &place)?;
         let site = Rc::new(site);
-        let mut directory: Directory =
+        let directory: Directory =
             Index::load(&rows, site.clone(), site.store, OwnerKeys::new(&root, creation::FIRST_EPOCH)?, "directory")?;
-        match directory.find(&rows, &directory::slot_name(slot.number))?.map(|l| l.fact.clone()) {
+        match directory.find(&rows, &directory::slot_name(slot.number))?.map(|l| l.fact) {
             Some(Fact::Slot { parameters, commit }) => slot.check(&site, &parameters, &commit)?,
             _ => return Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
         }
         let missing = |what: &str| site.damaged(format!("the directory does not name {what}"));
-        let Some(Fact::Owner { user }) = directory.find(&rows, directory::OWNER)?.map(|l| l.fact.clone()) else {
+        let Some(Fact::Owner { user }) = directory.find(&rows, directory::OWNER)?.map(|l| l.fact) else {
             return Err(missing("the vault's owner"));
         };
-        let Some(Fact::User(known)) = directory.find(&rows, &directory::user_name(&user))?.map(|l| l.fact.clone()) else {
+        let Some(Fact::User(known)) = directory.find(&rows, &directory::user_name(&user))?.map(|l| l.fact) else {
             return Err(missing("the owner's key"));
         };
         let context = Context::UserKey { store: &site.store, user: &user, epoch: known.epoch };
-        let sealed = read_expected(&rows, &site, &keys::user_key(&user, known.epoch), &known.commit, "the owner's key")?;
-        let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed("the owner's key", e))?;
-        let key = Key::from_bytes(&key).ok_or_else(|| site.damaged("the owner's key has the wrong length"))?;
+        let sealed = site.read_expected(&rows, &keys::user_key(&user, known.epoch), &known.commit, Part::OwnerKey)?;
+        let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
+        let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
         let secrets = Index::load(&rows, site.clone(), user, OwnerKeys::new(&key, known.epoch)?, "index")?;
         Ok(Session { rows, place, site, root, directory, user, secrets, anchor_absent: anchor.is_absent() })
     }
@@ -584,12 +595,20 @@ impl Session {
         }
         for (mark, sequence) in self.marks(anchor)?.iter().zip([self.directory.sequence, self.secrets.sequence]) {
             match mark {
-                None => return rolled_back(format!("its anchor {} is damaged, or belongs to another vault", self.place.anchor().display())),
+                None => {
+                    return rolled_back(format!(
+                        "its anchor {} is damaged, or belongs to another vault",
+                        self.place.anchor().display()
+                    ));
+                }
                 Some(mark) if mark.incarnation != self.site.incarnation => {
                     return rolled_back("it comes from before or after another restore".into());
                 }
                 Some(mark) if mark.sequence > sequence => {
-                    return rolled_back(format!("it is at write {sequence}, and write {} was seen here", mark.sequence));
+                    return rolled_back(format!(
+                        "it is at write {sequence}, and write {} was seen here",
+                        mark.sequence
+                    ));
                 }
                 Some(_) => {}
             }
@@ -608,7 +627,7 @@ impl Session {
 
     fn live(&mut self, name: &str) -> Result<Head> {
         match self.secrets.find(&self.rows, name)? {
-            Some(head) if head.is_live() => Ok(head.clone()),
+            Some(head) if head.is_live() => Ok(head),
             found => {
                 let removed = found.is_some();
                 Err(self.not_found(name, removed)?)
@@ -618,7 +637,7 @@ impl Session {
 
     fn any(&mut self, name: &str) -> Result<Head> {
         match self.secrets.find(&self.rows, name)? {
-            Some(head) => Ok(head.clone()),
+            Some(head) => Ok(head),
             None => Err(self.not_found(name, false)?),
         }
     }
@@ -640,44 +659,46 @@ impl Session {
     }
 
     fn all_secrets(&mut self, today: i64) -> Result<Vec<Secret>> {
-        let mut heads: HashMap<(Id, u64), Head> = HashMap::new();
-        for head in self.secrets.all(&self.rows)?.filter(|h| h.is_live()) {
-            let version = head.current().map_or(0, |v| v.version);
-            heads.insert((head.id, version), head.clone());
-        }
-        let prefix = keys::records(&self.user);
+        // Rows of records lie in the order of secret ids, then versions: one pass over both.
+        let mut heads = self.secrets.into_all(&self.rows)?;
+        heads.retain(Head::is_live);
+        heads.sort_unstable_by_key(|h| h.id);
         let mut found = Vec::with_capacity(heads.len());
+        let mut heads = heads.into_iter().peekable();
+        let prefix = keys::records(&self.user);
         self.rows.scan(&prefix, &mut |key, sealed| {
-            let Some((id, version)) = key[prefix.len()..].split_first_chunk::<16>() else { return Ok(()) };
-            let Ok(version) = version.try_into().map(u64::from_be_bytes) else { return Ok(()) };
-            // Older versions, and rows that the index does not know, are passed over.
-            let Some(head) = heads.remove(&(*id, version)) else { return Ok(()) };
-            if let Some(current) = head.current() {
-                let value = self.unseal(&head, current, sealed)?;
-                found.push(self.dressed(value, &head, current, today)?);
+            let wanted =
+                |head: &Head| head.current().is_some_and(|v| keys::record(&self.user, &head.id, v.version) == key);
+            // Other rows are older versions, of removed secrets, or unknown to the index: all passed over.
+            if let Some(head) = heads.next_if(wanted) {
+                if let Some(current) = head.current() {
+                    let value = self.unseal(&head, current, sealed)?;
+                    found.push(self.dressed(value, &head, current, today)?);
+                }
             }
             Ok(())
         })?;
-        if let Some(head) = heads.values().next() {
-            return Err(self.site.damaged(format!("the value of \"{}\" is missing", head.name)));
+        if let Some(head) = heads.next() {
+            return Err(self.site.missing(Part::Value(&head.name, head.current().map_or(0, |v| v.version))));
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 
     /// One value, from its row.
     fn value(&self, head: &Head, version: &VersionHead) -> Result<Value> {
         let key = keys::record(&self.user, &head.id, version.version);
-        let sealed = self.rows.get(&key)?.ok_or_else(|| self.site.damaged(format!("{} is missing", value_of(head, version))))?;
+        let sealed = self.rows.get(&key)?.ok_or_else(|| self.site.missing(Part::Value(&head.name, version.version)))?;
         self.unseal(head, version, &sealed)
     }
 
     fn unseal(&self, head: &Head, version: &VersionHead, sealed: &[u8]) -> Result<Value> {
-        let what = || value_of(head, version);
-        check_expected(&self.site, sealed, &version.commit, &what())?;
-        let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
-        let plain = open(&self.secrets.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(&what(), e))?;
-        Value::from_record(&plain).ok_or_else(|| self.site.damaged(format!("{} is of an unknown type", what())))
+        let part = Part::Value(&head.name, version.version);
+        self.site.check_expected(sealed, &version.commit, part)?;
+        let context =
+            Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
+        let plain = open(&self.secrets.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(part, e))?;
+        Value::from_record(&plain).ok_or_else(|| self.site.unsealed(part, BoxError::UnknownFormat))
     }
 
     /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
@@ -730,7 +751,7 @@ impl Session {
         if said != "ok" {
             return Err(self.site.damaged(format!("SQLite's check says: {said}")));
         }
-        self.directory.all(&self.rows)?;
+        self.directory.load_all(&self.rows)?;
         let heads: Vec<Head> = self.secrets.all(&self.rows)?.cloned().collect();
         let mut values = 0;
         for head in &heads {
@@ -752,9 +773,5 @@ fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Sl
             Err(e) => first = first.or(Some(e)),
         }
     }
-    Err(first.unwrap_or_else(|| site.damaged("all key slots are missing")))
-}
-
-fn value_of(head: &Head, version: &VersionHead) -> String {
-    format!("the value of \"{}\" (version {})", head.name, version.version)
+    Err(first.unwrap_or_else(|| site.missing(Part::Slots)))
 }
