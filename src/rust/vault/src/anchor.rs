@@ -21,7 +21,7 @@ const COPY: usize = 128;
 const CELL: usize = 2 * COPY;
 const MAC: usize = 32;
 /// More than the anchor of an embedded vault has, in bytes.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: usize = 4 * 1024;
 
 /// What an anchor says of one index.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(crate) fn establish(site: &Site, root: &Key, place: &Place, marks: &[Mark]) 
 }
 
 fn contents(file: &File, path: &Path) -> Result<Vec<u8>> {
-    let length = file.metadata().map_err(|e| Error::io("look at", path, e))?.len().min(LIMIT);
+    let length = file.metadata().map_err(|e| Error::io("look at", path, e))?.len().min(LIMIT as u64);
     let mut bytes = vec![0; length as usize];
     file.read_exact_at(&mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     Ok(bytes)

@@ -13,7 +13,9 @@ use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
 use sha2::Sha256;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use zeroize::Zeroizing;
@@ -24,16 +26,16 @@ const LAYOUT: u8 = 1;
 /// bytes a page, and one page: at 10,000 secrets of one version the two are about even.
 const PAGE_TARGET: u64 = 8 * 1024;
 
-/// The subkeys an owner of an index works with.
+/// The key of an index's owner, and its subkey for boxes.
 pub(crate) struct OwnerKeys {
     pub(crate) epoch: u32,
     pub(crate) boxes: Key,
-    page: Key,
+    key: Key,
 }
 
 impl OwnerKeys {
     pub(crate) fn new(key: &Key, epoch: u32) -> Result<OwnerKeys> {
-        Ok(OwnerKeys { epoch, boxes: key.subkey(Purpose::Box)?, page: key.subkey(Purpose::Page)? })
+        Ok(OwnerKeys { epoch, boxes: key.subkey(Purpose::Box)?, key: key.clone() })
     }
 }
 
@@ -61,7 +63,7 @@ struct Manifest {
 struct SealedPage<'a> {
     layout: u8,
     #[serde(borrow)]
-    entries: Vec<&'a serde_bytes::Bytes>,
+    entries: Vec<&'a Bytes>,
 }
 
 struct Page<E> {
@@ -84,6 +86,8 @@ pub(crate) struct Index<E> {
     pub(crate) sequence: u64,
     manifest: Manifest,
     pages: BTreeMap<u32, Page<E>>,
+    /// The page that was searched last, as it came out of its box.
+    opened: RefCell<Option<(u32, Zeroizing<Vec<u8>>)>>,
 }
 
 impl<E: Entry> Index<E> {
@@ -91,7 +95,7 @@ impl<E: Entry> Index<E> {
     pub(crate) fn new(site: Rc<Site>, owner: Id, keys: OwnerKeys, what: &'static str, ledger: Ledger) -> Index<E> {
         let manifest = Manifest { layout: LAYOUT, commits: vec![0; 32], entries: 0, bytes: 0, ledger };
         let pages = BTreeMap::from([(0, Page { entries: Vec::new(), bytes: 0, changed: true })]);
-        Index { site, owner, keys, what, row: None, sequence: 0, manifest, pages }
+        Index { site, owner, keys, what, row: None, sequence: 0, manifest, pages, opened: RefCell::default() }
     }
 
     /// Opens the manifest of `owner`.
@@ -113,7 +117,17 @@ impl<E: Entry> Index<E> {
         if manifest.layout != LAYOUT || !pages.is_power_of_two() || manifest.commits.len() % 32 != 0 {
             return Err(site.unsealed(part, BoxError::UnknownFormat));
         }
-        Ok(Index { site, owner, keys, what, row: Some(row), sequence, manifest, pages: BTreeMap::new() })
+        Ok(Index {
+            site,
+            owner,
+            keys,
+            what,
+            row: Some(row),
+            sequence,
+            manifest,
+            pages: BTreeMap::new(),
+            opened: RefCell::default(),
+        })
     }
 
     /// The entry of that name.
@@ -123,11 +137,14 @@ impl<E: Entry> Index<E> {
             let found = page.entries.binary_search_by(|e| e.name().cmp(name));
             return Ok(found.ok().map(|i| page.entries[i].clone()));
         }
-        let plain = self.open_page(rows, number)?;
-        let page = self.read_page(number, &plain)?;
+        let mut opened = self.opened.borrow_mut();
+        let plain = match opened.as_ref() {
+            Some((last, plain)) if *last == number => plain,
+            _ => &opened.insert((number, self.open_page(rows, number)?)).1,
+        };
+        let page = self.read_page(number, plain)?;
         // Each entry begins with its name.
-        let named =
-            |entry: &&&serde_bytes::Bytes| postcard::take_from_bytes::<&str>(entry).is_ok_and(|(n, _)| n == name);
+        let named = |entry: &&&Bytes| postcard::take_from_bytes::<&str>(entry).is_ok_and(|(n, _)| n == name);
         page.entries.iter().find(named).map(|entry| self.read_entry(number, entry)).transpose()
     }
 
@@ -272,7 +289,10 @@ impl<E: Entry> Index<E> {
 
     /// The page a name lies in: the low bits of a keyed hash, so that rows do not tell how names are spelt.
     fn page_of(&self, name: &str) -> Result<u32> {
-        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.keys.page.bytes());
+        if self.page_count() == 1 {
+            return Ok(0);
+        }
+        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.keys.key.subkey(Purpose::Page)?.bytes());
         let tag =
             mac.map_err(|_| Error::Internal("HMAC key length"))?.chain_update(name.as_bytes()).finalize().into_bytes();
         Ok(u32::from_be_bytes([tag[0], tag[1], tag[2], tag[3]]) & (self.page_count() - 1))
@@ -312,6 +332,6 @@ impl<E: Entry> Index<E> {
 
 fn encode_page<E: Entry>(entries: &[E]) -> Result<Zeroizing<Vec<u8>>> {
     let entries = entries.iter().map(encode).collect::<Result<Vec<_>>>()?;
-    let entries = entries.iter().map(|e| serde_bytes::Bytes::new(e)).collect();
+    let entries = entries.iter().map(|e| Bytes::new(e)).collect();
     encode(&SealedPage { layout: LAYOUT, entries })
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 const TITLE: &str = "dkusecrets root key, format 1";
 const ADVICE: &str = "Keep a copy apart from the vault: who has both reads all secrets, who loses this loses them.";
 /// More than any key file has, in bytes.
-const LIMIT: u64 = 1024;
+const LIMIT: usize = 1024;
 
 /// Where the key of that id lies.
 pub(crate) fn path(directory: &Path, id: &[u8; 8]) -> PathBuf {
