@@ -1,7 +1,7 @@
 # Errors: the one place where a failure, from Rust or from R, becomes a classed condition.
 #
-# Every error has class `dkusecrets_error` and, before it, `dkusecrets_error_<kind>`. Base R only:
-# loading rlang would cost each fresh process about 90 ms.
+# Every error has class `dkusecrets_error` and, before it, `dkusecrets_error_<kind>`; warnings have
+# `dkusecrets_warning` likewise. Base R only: loading rlang would cost each fresh process about 90 ms.
 
 # The value of an answer from Rust, or its failure as an error. Each call of a rust_*() function
 # stands inside this one. `call` is the function that the reader of the error has called.
@@ -11,21 +11,47 @@ unwrap <- function(x, call = sys.call(-1)) {
   }
   fields <- unclass(x)
   more <- fields[setdiff(names(fields), c("kind", "message"))]
-  stop(dku_condition(fields$kind, fields$message, more, call))
+  message <- paste(c(fields$message, way_out(fields)), collapse = "\n  ")
+  stop(dku_condition("error", fields$kind, message, more, call))
+}
+
+# What to do about a failure, in R's words: the vault knows no R function. NULL for nothing to add.
+way_out <- function(failure) {
+  name <- failure$name
+  switch(failure$kind,
+    not_found = if (!is.null(failure$version)) {
+      sprintf("dkuSecretVersions(%s) tells about them", quoted(name))
+    } else if (isTRUE(failure$removed)) {
+      sprintf("dkuRestoreSecret(%s) brings it back", quoted(name))
+    } else if (!is.null(name)) {
+      sprintf("dkuListSecrets() shows the names there are; dkuSetSecret(%s) stores one", quoted(name))
+    },
+    exists = if (isTRUE(failure$removed)) sprintf("dkuPurgeSecret(%s) makes the name free", quoted(name)),
+    conflict = sprintf("dkuSecretVersions(%s) shows what happened", quoted(name)),
+    locked = "dkuUnlock() asks for the passphrase",
+    rolled_back = "dkuAcceptRestore() accepts it",
+    damaged = "dkuVaultInfo(verify = TRUE) looks at everything there is"
+  )
+}
+
+quoted <- function(name) {
+  encodeString(name, quote = "\"")
 }
 
 # An error found in R. `...` are named fields that a handler finds in the condition.
 abort_dku <- function(kind, message, ..., call = sys.call(-1)) {
-  stop(dku_condition(kind, message, list(...), call))
+  stop(dku_condition("error", kind, message, list(...), call))
+}
+
+warn_dku <- function(kind, message, ..., call = sys.call(-1)) {
+  warning(dku_condition("warning", kind, message, list(...), call))
 }
 
 # `errorCondition()` is not called through `do.call()`, which would evaluate `call`.
-dku_condition <- function(kind, message, fields, call) {
+dku_condition <- function(type, kind, message, fields, call) {
   structure(
     c(list(message = message, call = without_arguments(call)), fields),
-    class = c(
-      paste0("dkusecrets_error_", kind), "dkusecrets_error", "error", "condition"
-    )
+    class = c(sprintf("dkusecrets_%s_%s", type, kind), paste0("dkusecrets_", type), type, "condition")
   )
 }
 
@@ -40,3 +66,41 @@ without_arguments <- function(call) {
     (is.call(f) && (identical(f[[1]], quote(`::`)) || identical(f[[1]], quote(`:::`))))
   if (named) as.call(list(f)) else NULL
 }
+
+#' Errors and warnings of dkusecrets, by class
+#'
+#' Every error is a condition of class `dkusecrets_error` and, before it, one class for what went wrong.
+#' Messages say which file or name it is about and what to do, and never hold a value. The `call` of a
+#' condition names the function only: its arguments might be secrets.
+#'
+#' A function's help page lists the classes that are its own. Every function that opens a vault can end
+#' in these:
+#'
+#' | class | what it means |
+#' |---|---|
+#' | `dkusecrets_error_unsafe` | a file or directory of the vault, or one above it, is open to others or belongs to someone else |
+#' | `dkusecrets_error_path` | a path is not what it should be: a directory of `DKUSECRETS_HOME` that is not there, a file in a directory's place |
+#' | `dkusecrets_error_vault_missing` | key and anchor are there, the database is not: a disk that is not mounted? |
+#' | `dkusecrets_error_key_missing` | the vault is there, its key file is not |
+#' | `dkusecrets_error_wrong_key` | the key file is not the vault's |
+#' | `dkusecrets_error_locked` | the vault has a passphrase: [dkuUnlock()] |
+#' | `dkusecrets_error_rolled_back` | the database is not the copy last used here: [dkuAcceptRestore()] |
+#' | `dkusecrets_error_damaged` | part of the database is not what it must be, by damage or by someone's hand |
+#' | `dkusecrets_error_newer_format` | the vault was written by a newer version of the package |
+#' | `dkusecrets_error_busy` | another process has been writing for over a minute |
+#' | `dkusecrets_error_no_space`, `dkusecrets_error_read_only`, `dkusecrets_error_io` | the file system refused |
+#' | `dkusecrets_error_unavailable` | the operating system lacks a service that is needed |
+#' | `dkusecrets_error_internal` | a mistake in the package: please report it |
+#'
+#' Warnings have the class `dkusecrets_warning`; there is one, `dkusecrets_warning_expired`, with the
+#' fields `name` and `expires` (a `Date`).
+#'
+#' @name dkusecrets-errors
+#' @example man/roxygen/scratch-begin.R
+#' @examples
+#' tryCatch(
+#'   dkuGetSecret("no-such-secret"),
+#'   dkusecrets_error_not_found = function(cnd) cnd$name
+#' )
+#' @example man/roxygen/scratch-end.R
+NULL

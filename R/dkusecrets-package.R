@@ -5,6 +5,8 @@
 
 # What is kept for the life of the R process, and nowhere else.
 the <- new.env(parent = emptyenv())
+# Expired secrets that dkuGetAuthInfo() has warned of: see R/expiry.R.
+the$warned <- character()
 
 # Versions of the Rust side, for bug reports.
 about <- function() {

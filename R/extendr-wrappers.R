@@ -9,4 +9,76 @@ NULL
 #' @noRd
 rust_about <- function() .Call(wrap__rust_about)
 
+#' The user id that the process acts as.
+#' @noRd
+rust_effective_user <- function() .Call(wrap__rust_effective_user)
+
+#' One secret: its value and, if it is over, the last day it was good.
+#' @noRd
+rust_get <- function(place, name) .Call(wrap__rust_get, place, name)
+
+#' All secrets as `dkuGetAuthInfo()` gives them, and those of them that are expired.
+#' @noRd
+rust_get_all <- function(place) .Call(wrap__rust_get_all, place)
+
+#' The columns of the list of secrets.
+#' @noRd
+rust_list <- function(place) .Call(wrap__rust_list, place)
+
+#' The columns of the list of a secret's versions.
+#' @noRd
+rust_versions <- function(place, name) .Call(wrap__rust_versions, place, name)
+
+#' Stores a value; the new version's number.
+#' @noRd
+rust_set <- function(place, name, value, description, expires, if_version) .Call(wrap__rust_set, place, name, value, description, expires, if_version)
+
+#' Changes description and expiry.
+#' @noRd
+rust_describe <- function(place, name, description, expires) .Call(wrap__rust_describe, place, name, description, expires)
+
+#' Removes a secret.
+#' @noRd
+rust_remove <- function(place, name, if_version) .Call(wrap__rust_remove, place, name, if_version)
+
+#' Brings back a removed secret or an older version; the version that is current then.
+#' @noRd
+rust_restore <- function(place, name, version) .Call(wrap__rust_restore, place, name, version)
+
+#' Gives a secret another name.
+#' @noRd
+rust_rename <- function(place, name, new_name) .Call(wrap__rust_rename, place, name, new_name)
+
+#' Destroys what is kept for undoing; how many versions that were.
+#' @noRd
+rust_purge <- function(place, name) .Call(wrap__rust_purge, place, name)
+
+#' Creates a vault; without a passphrase, with a key file.
+#' @noRd
+rust_create <- function(place, passphrase, keep_versions, keep_days) .Call(wrap__rust_create, place, passphrase, keep_versions, keep_days)
+
+#' Changes how much is kept.
+#' @noRd
+rust_configure <- function(place, keep_versions, keep_days) .Call(wrap__rust_configure, place, keep_versions, keep_days)
+
+#' Unlocks a vault: for this process, or for some seconds for this login.
+#' @noRd
+rust_unlock <- function(place, passphrase, seconds) .Call(wrap__rust_unlock, place, passphrase, seconds)
+
+#' Forgets the passphrase's key; whether there was one.
+#' @noRd
+rust_lock <- function(place) .Call(wrap__rust_lock, place)
+
+#' Accepts a restored database; whether there was anything to accept.
+#' @noRd
+rust_accept_restore <- function(place) .Call(wrap__rust_accept_restore, place)
+
+#' Opens everything there is; the number of values.
+#' @noRd
+rust_verify <- function(place) .Call(wrap__rust_verify, place)
+
+#' Where the vault is and how it is. What could not be found out is NA.
+#' @noRd
+rust_info <- function(place) .Call(wrap__rust_info, place)
+
 # nolint end

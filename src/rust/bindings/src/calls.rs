@@ -1,18 +1,270 @@
 //! What R calls. Each function takes and returns `Robj` only and is one `reply(|| ...)`: an argument
 //! of any other type would be converted before `reply` runs, and its error, with the argument's
 //! value in it, would leave as an R error that crashes R on a `%`. `wrappers.rs` checks this.
+//!
+//! `place` is where the vault lies, told anew with each call: nothing is kept open or remembered here.
 #![expect(clippy::disallowed_methods, reason = "what #[extendr] expands to; wrappers.rs looks at our own text")]
-use crate::reply::reply;
+use crate::args::{expiry, number, optional_number, optional_text, passphrase, text, value, vault};
+use crate::reply::{Failure, reply};
 use extendr_api::prelude::*;
+use extendr_api::wrapper::symbol::{class_symbol, names_symbol};
+use std::time::Duration;
+use vault::{Change, NewSlot, Retention, Secret, Summary, Version};
 
 /// Versions of the Rust side.
 /// @noRd
 #[extendr]
 fn rust_about() -> Robj {
-    reply(|| Ok(list!(version = env!("CARGO_PKG_VERSION"), rust_version = env!("CARGO_PKG_RUST_VERSION"))))
+    reply(|| Ok(list!(version = env!("CARGO_PKG_VERSION"), rust_version = env!("RUSTC_VERSION"))))
+}
+
+/// The user id that the process acts as.
+/// @noRd
+#[extendr]
+fn rust_effective_user() -> Robj {
+    reply(|| Ok(f64::from(vault::effective_user())))
+}
+
+/// One secret: its value and, if it is over, the last day it was good.
+/// @noRd
+#[extendr]
+fn rust_get(place: Robj, name: Robj) -> Robj {
+    reply(|| {
+        let found = vault(&place)?.get(text(&name, "name")?)?;
+        let expired = found.expires.filter(|_| found.expired).map(f64::from);
+        Ok(list!(value = found.value.expose(), expired = expired))
+    })
+}
+
+/// All secrets as `dkuGetAuthInfo()` gives them, and those of them that are expired.
+/// @noRd
+#[extendr]
+fn rust_get_all(place: Robj) -> Robj {
+    reply(|| {
+        let all = vault(&place)?.get_all()?;
+        let expired: Vec<&Secret> = all.iter().filter(|s| s.expired).collect();
+        Ok(list!(
+            secrets = secrets(&all)?,
+            expired = expired.iter().map(|s| s.name.as_str()).collect_robj(),
+            expires = expired.iter().map(|s| s.expires.map(f64::from)).collect_robj()
+        ))
+    })
+}
+
+/// The columns of the list of secrets.
+/// @noRd
+#[extendr]
+fn rust_list(place: Robj) -> Robj {
+    reply(|| {
+        let all: Vec<Summary> = vault(&place)?.list()?;
+        Ok(list!(
+            name = all.iter().map(|s| s.name.as_str()).collect_robj(),
+            description = all.iter().map(|s| s.description.as_str()).collect_robj(),
+            version = all.iter().map(|s| s.version as f64).collect_robj(),
+            created = all.iter().map(|s| seconds(s.created)).collect_robj(),
+            updated = all.iter().map(|s| seconds(s.updated)).collect_robj(),
+            expires = all.iter().map(|s| s.expires.map(f64::from)).collect_robj(),
+            removed = all.iter().map(|s| s.removed.map(seconds)).collect_robj()
+        ))
+    })
+}
+
+/// The columns of the list of a secret's versions.
+/// @noRd
+#[extendr]
+fn rust_versions(place: Robj, name: Robj) -> Robj {
+    reply(|| {
+        let all: Vec<Version> = vault(&place)?.versions(text(&name, "name")?)?;
+        Ok(list!(
+            version = all.iter().map(|v| v.version as f64).collect_robj(),
+            created = all.iter().map(|v| seconds(v.created)).collect_robj(),
+            expires = all.iter().map(|v| v.expires.map(f64::from)).collect_robj(),
+            current = all.iter().map(|v| v.current).collect_robj()
+        ))
+    })
+}
+
+/// Stores a value; the new version's number.
+/// @noRd
+#[extendr]
+fn rust_set(place: Robj, name: Robj, value: Robj, description: Robj, expires: Robj, if_version: Robj) -> Robj {
+    reply(|| {
+        let change = Change {
+            description: optional_text(&description, "description")?,
+            expires: expiry(&expires)?,
+            if_version: optional_number(&if_version, "if_version")?,
+        };
+        Ok(vault(&place)?.set(text(&name, "name")?, &self::value(&value)?, &change)? as f64)
+    })
+}
+
+/// Changes description and expiry.
+/// @noRd
+#[extendr]
+fn rust_describe(place: Robj, name: Robj, description: Robj, expires: Robj) -> Robj {
+    reply(|| {
+        let description = optional_text(&description, "description")?;
+        let change = Change { description, expires: expiry(&expires)?, if_version: None };
+        Ok(vault(&place)?.describe(text(&name, "name")?, &change)?)
+    })
+}
+
+/// Removes a secret.
+/// @noRd
+#[extendr]
+fn rust_remove(place: Robj, name: Robj, if_version: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.remove(text(&name, "name")?, optional_number(&if_version, "if_version")?)?))
+}
+
+/// Brings back a removed secret or an older version; the version that is current then.
+/// @noRd
+#[extendr]
+fn rust_restore(place: Robj, name: Robj, version: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.restore(text(&name, "name")?, optional_number(&version, "version")?)? as f64))
+}
+
+/// Gives a secret another name.
+/// @noRd
+#[extendr]
+fn rust_rename(place: Robj, name: Robj, new_name: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.rename(text(&name, "name")?, text(&new_name, "new_name")?)?))
+}
+
+/// Destroys what is kept for undoing; how many versions that were.
+/// @noRd
+#[extendr]
+fn rust_purge(place: Robj, name: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.purge(text(&name, "name")?)? as f64))
+}
+
+/// Creates a vault; without a passphrase, with a key file.
+/// @noRd
+#[extendr]
+fn rust_create(place: Robj, passphrase: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
+    reply(|| {
+        let retention = retention(&keep_versions, &keep_days)?;
+        let vault = vault(&place)?;
+        if passphrase.is_null() {
+            return Ok(vault.create(&NewSlot::KeyFile, retention)?);
+        }
+        Ok(vault.create(&NewSlot::Passphrase(&self::passphrase(&passphrase)?), retention)?)
+    })
+}
+
+/// Changes how much is kept.
+/// @noRd
+#[extendr]
+fn rust_configure(place: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.configure(retention(&keep_versions, &keep_days)?)?))
+}
+
+/// Unlocks a vault: for this process, or for some seconds for this login.
+/// @noRd
+#[extendr]
+fn rust_unlock(place: Robj, passphrase: Robj, seconds: Robj) -> Robj {
+    reply(|| {
+        let time = optional_number(&seconds, "seconds")?.map(Duration::from_secs);
+        Ok(vault(&place)?.unlock(&self::passphrase(&passphrase)?, time)?)
+    })
+}
+
+/// Forgets the passphrase's key; whether there was one.
+/// @noRd
+#[extendr]
+fn rust_lock(place: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.lock()?))
+}
+
+/// Accepts a restored database; whether there was anything to accept.
+/// @noRd
+#[extendr]
+fn rust_accept_restore(place: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.accept_restore()?))
+}
+
+/// Opens everything there is; the number of values.
+/// @noRd
+#[extendr]
+fn rust_verify(place: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.verify()? as f64))
+}
+
+/// Where the vault is and how it is. What could not be found out is NA.
+/// @noRd
+#[extendr]
+fn rust_info(place: Robj) -> Robj {
+    reply(|| {
+        let info = vault(&place)?.info();
+        let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+        Ok(list!(
+            database = path(info.database),
+            config = path(info.config),
+            exists = info.exists,
+            provider = info.provider,
+            key_file = info.key_file.map(path),
+            locked = info.locked,
+            store = info.store,
+            format = info.format,
+            sqlite = info.sqlite,
+            secrets = info.secrets.map(|n| n as f64),
+            removed = info.removed.map(|n| n as f64),
+            versions = info.versions.map(|n| n as f64),
+            file_bytes = info.file_bytes.map(|n| n as f64),
+            file_system = info.file_system,
+            sequence = info.sequence.map(|n| n as f64),
+            anchor_sequence = info.anchor_sequence.map(|n| n as f64),
+            keep_versions = info.keep_versions.map(f64::from),
+            keep_days = info.keep_days.map(f64::from),
+            problem_kinds = info.problems.iter().map(|(kind, _)| kind.as_str()).collect_robj(),
+            problems = info.problems.iter().map(|(_, message)| message.as_str()).collect_robj()
+        ))
+    })
+}
+
+fn retention(versions: &Robj, days: &Robj) -> std::result::Result<Retention, Failure> {
+    Ok(Retention { versions: number(versions, "keep_versions")?, days: number(days, "keep_days")? })
+}
+
+fn seconds(milliseconds: i64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// Built here and not in R: at 1,000 secrets R would take longer over it than over all the rest.
+fn secrets(all: &[Secret]) -> std::result::Result<Robj, Failure> {
+    let (names, class) = (Robj::from(["key", "value"]), Robj::from(["dkusecrets_secret", "dkusecrets_redacted"]));
+    let mut list = List::new(all.len());
+    for (i, secret) in all.iter().enumerate() {
+        let mut one = List::from_values([Robj::from(secret.name.as_str()), Robj::from(secret.value.expose())]);
+        let set = one.set_attrib(names_symbol(), &names).and_then(|one| one.set_attrib(class_symbol(), &class));
+        set.and_then(|one| list.set_elt(i, one.clone().into())).map_err(|_| broken())?;
+    }
+    list.set_class(["dkusecrets_secrets", "dkusecrets_redacted"]).map_err(|_| broken())?;
+    Ok(list.into())
+}
+
+fn broken() -> Failure {
+    Failure::new("internal", "R refused a list of secrets: please report it")
 }
 
 extendr_module! {
     mod calls;
     fn rust_about;
+    fn rust_effective_user;
+    fn rust_get;
+    fn rust_get_all;
+    fn rust_list;
+    fn rust_versions;
+    fn rust_set;
+    fn rust_describe;
+    fn rust_remove;
+    fn rust_restore;
+    fn rust_rename;
+    fn rust_purge;
+    fn rust_create;
+    fn rust_configure;
+    fn rust_unlock;
+    fn rust_lock;
+    fn rust_accept_restore;
+    fn rust_verify;
+    fn rust_info;
 }

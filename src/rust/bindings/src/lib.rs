@@ -1,7 +1,10 @@
-//! The static library that R loads. `calls.rs` has what R calls, `reply.rs` how it is answered.
+//! The static library that R loads. `calls.rs` has what R calls, `args.rs` what it may pass, `reply.rs` how it is
+//! answered.
 use extendr_api::prelude::*;
 
+mod args;
 mod calls;
+mod failure;
 mod reply;
 #[cfg(test)]
 mod wrappers;

@@ -1,0 +1,25 @@
+# Asking for a value or a passphrase without showing it.
+
+# What was typed. `otherwise` says how to give it where nobody can be asked.
+ask <- function(prompt, otherwise, call = sys.call(-1)) {
+  typed <- if (interactive() || !is.null(getOption("askpass"))) {
+    # RStudio and others put their own dialog into that option.
+    askpass::askpass(prompt)
+  } else if (!is.null(kernel <- notebook_prompt())) {
+    kernel(prompt)
+  } else {
+    abort_dku("no_prompt", paste0("there is nobody to ask in this session\n", otherwise), call = call)
+  }
+  if (is.null(typed) || !nzchar(typed)) {
+    abort_dku("cancelled", "nothing was typed, so nothing was done", call = call)
+  }
+  typed
+}
+
+# IRkernel's own way to ask in the notebook: askpass does not know it.
+notebook_prompt <- function() {
+  if (!"jupyter:irkernel" %in% search()) {
+    return(NULL)
+  }
+  get0("getPass", as.environment("jupyter:irkernel"), mode = "function", inherits = FALSE)
+}

@@ -1,0 +1,67 @@
+# How objects with secrets show themselves: by name, without values. All of them have the class
+# `dkusecrets_redacted`. Data frames, paste(), str() of lists and the like come here too; format() of
+# a plain list comes through unlist().
+
+#' @export
+format.dkusecrets_redacted <- function(x, ...) {
+  if (inherits(x, "dkusecrets_secrets")) {
+    return(vapply(as.list(x), format, ""))
+  }
+  if (inherits(x, "dkusecrets_secret")) {
+    return(sprintf("<secret %s>", quoted(x[["key"]] %||% "")))
+  }
+  secrets <- x[["secrets"]]
+  count <- if (is.null(secrets)) "not asked for" else length(secrets)
+  sprintf("<auth info of %s, secrets: %s>", quoted(x[["authIdentifier"]] %||% ""), count)
+}
+
+#' @export
+print.dkusecrets_redacted <- function(x, ...) {
+  cat(shown(x), sep = "\n")
+  invisible(x)
+}
+
+#' @export
+str.dkusecrets_redacted <- function(object, ...) {
+  cat("", toString(format(object)), "\n")
+}
+
+#' @export
+summary.dkusecrets_redacted <- function(object, ...) {
+  object
+}
+
+#' @export
+as.character.dkusecrets_redacted <- function(x, ...) {
+  format(x)
+}
+
+# Base R's format() of a plain list unlists each element and shows what comes out.
+#' @method unlist dkusecrets_redacted
+#' @export
+unlist.dkusecrets_redacted <- function(x, recursive = TRUE, use.names = TRUE) {
+  format(x)
+}
+
+# The lines that print() shows.
+shown <- function(x, most = 20) {
+  if (inherits(x, "dkusecrets_secret")) {
+    return(paste0(format(x), "  $value takes the value out"))
+  }
+  if (!inherits(x, "dkusecrets_secrets")) {
+    secrets <- x[["secrets"]]
+    return(c(
+      sprintf("<auth info of %s>", quoted(x[["authIdentifier"]] %||% "")),
+      if (is.null(secrets)) "secrets: not asked for" else shown(secrets)
+    ))
+  }
+  keys <- vapply(as.list(x), function(secret) quoted(secret[["key"]] %||% ""), "")
+  if (length(keys) == 0) {
+    return("<no secrets>")
+  }
+  c(
+    if (length(keys) == 1) "<1 secret, value not shown>" else sprintf("<%d secrets, values not shown>", length(keys)),
+    paste0("  ", utils::head(keys, most)),
+    if (length(keys) > most) sprintf("  and %d more", length(keys) - most)
+  )
+}

@@ -1,0 +1,2 @@
+
+Sys.setenv(DKUSECRETS_HOME = old)
