@@ -17,10 +17,8 @@ lines <- if (found != noted) {
   suppressMessages(invisible(capture.output(
     roxygen2::roxygenise(copy, load_code = "installed")
   )))
-  files <- sort(union(
-    c("NAMESPACE", file.path("man", list.files("man"))),
-    file.path("man", list.files(file.path(copy, "man")))
-  ))
+  pages <- union(dir("man", "[.]Rd$"), dir(file.path(copy, "man"), "[.]Rd$"))
+  files <- c("NAMESPACE", file.path("man", sort(pages)))
   text <- function(path) if (file.exists(path)) readLines(path) else ""
   vapply(files, FUN.VALUE = "", function(file) {
     if (identical(text(file), text(file.path(copy, file)))) {
