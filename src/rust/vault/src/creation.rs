@@ -33,9 +33,6 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
     }
     let place = place.prepare()?;
     let _lock = platform::lock(&place.creation_lock(), Duration::from_secs(60))?;
-    // Ours by name, and perhaps made by something less careful.
-    platform::make_private(&place.config)?;
-    platform::make_private(&place.data)?;
     if place.survey()?.0 == Found::Vault {
         return Ok(false);
     }

@@ -87,7 +87,7 @@ pub enum Error {
         reason: String,
     },
     /// The passphrase does not open the vault.
-    #[error("this passphrase does not open the vault {}", .0.display())]
+    #[error("this passphrase does not open the vault {} (or its key slot was damaged)", .0.display())]
     WrongPassphrase(PathBuf),
     /// The vault has a passphrase and was not unlocked.
     #[error("the vault {} is locked: unlock it with its passphrase first", .0.display())]
@@ -146,6 +146,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// This user may not do that.
+    #[error("permission to {action} {} is denied", path.display())]
+    Permission {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+    },
     /// The operating system refused something else.
     #[error("could not {action} {}: {source}", path.display())]
     Io {
@@ -187,6 +195,7 @@ impl Error {
             Error::Busy(_) => "busy",
             Error::NoSpace(_) => "no_space",
             Error::ReadOnly { .. } => "read_only",
+            Error::Permission { .. } => "permission",
             Error::Io { .. } => "io",
             Error::Unavailable(_) => "unavailable",
             Error::Internal(_) => "internal",
@@ -201,7 +210,7 @@ impl Error {
         match source.kind() {
             StorageFull | QuotaExceeded => Error::NoSpace(path),
             ReadOnlyFilesystem => Error::ReadOnly { path, reason: "the file system is mounted read-only".into() },
-            PermissionDenied => Error::ReadOnly { path, reason: format!("permission to {action} it is denied") },
+            PermissionDenied => Error::Permission { action, path },
             NotADirectory => Error::Path { path, reason: "lies under something that is not a directory".into() },
             _ => Error::Io { action, path, source },
         }

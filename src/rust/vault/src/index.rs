@@ -114,7 +114,7 @@ impl<E: Entry> Index<E> {
         let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(part, e))?;
         let manifest: Manifest = site.decode(part, &plain)?;
         let pages = manifest.commits.len() / 32;
-        if manifest.layout != LAYOUT || !pages.is_power_of_two() || manifest.commits.len() % 32 != 0 {
+        if manifest.layout != LAYOUT || !pages.is_power_of_two() || !manifest.commits.len().is_multiple_of(32) {
             return Err(site.unsealed(part, BoxError::UnknownFormat));
         }
         Ok(Index {
@@ -181,7 +181,7 @@ impl<E: Entry> Index<E> {
     }
 
     /// All entries, taken out of the index as this transaction sees it.
-    pub(crate) fn into_all(&mut self, rows: &impl Rows) -> Result<Vec<E>> {
+    pub(crate) fn take_all(&mut self, rows: &impl Rows) -> Result<Vec<E>> {
         self.load_all(rows)?;
         Ok(std::mem::take(&mut self.pages).into_values().flat_map(|p| p.entries).collect())
     }

@@ -119,7 +119,7 @@ pub(crate) fn unhex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
         _ => None,
     };
     let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let mut out = Zeroizing::new(Vec::with_capacity(digits.len() / 2));

@@ -15,6 +15,7 @@
 //! | `index`, `directory`, `secret` | sealed maps in pages under a manifest, and what they hold |
 //! | `anchor` | the highest sequence numbers seen, outside the database |
 //! | `place`, `creation` | where a vault lies, whether that is safe, and how one comes to be |
+//! | `session` | a vault that is open for one transaction |
 //! | [`Vault`] | the operations |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -34,6 +35,7 @@ mod platform;
 mod rows;
 mod sealed_box;
 mod secret;
+mod session;
 mod site;
 mod slot;
 mod sqlite;

@@ -5,7 +5,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -94,12 +94,6 @@ fn refuse_mode(path: &Path, found: &Metadata, bits: u32, what: &str, cure: &str)
 /// Makes a directory and those above it that are missing, each 0700 from the start.
 pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create the directory", path, e))
-}
-
-/// Takes away what others may do in a directory.
-pub(crate) fn make_private(path: &Path) -> Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-        .map_err(|e| Error::io("change the mode of", path, e))
 }
 
 /// Opens a file of ours without following a link, and checks what was opened; nothing if it is not there.

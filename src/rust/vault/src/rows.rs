@@ -5,13 +5,16 @@
 use crate::Result;
 use crate::key::Id;
 
+/// What [`Rows::scan`] does with each row's key and value.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
 /// One transaction. It sees one state of the database; dropped without [`Rows::commit`] it changes nothing.
 pub trait Rows {
     /// The value of a row.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// Visits all rows whose keys begin with `prefix`, in the order of their keys.
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()>;
 
     /// Writes a row, new or not.
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;

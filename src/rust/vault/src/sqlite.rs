@@ -3,7 +3,7 @@
 //!
 //! The journal is a rollback journal, not a write-ahead log: SQLite keeps a table of locks per process that a forked
 //! child inherits, and with a write-ahead log that loses committed writes in silence.
-use crate::rows::Rows;
+use crate::rows::{Rows, Visit};
 use crate::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
@@ -99,7 +99,7 @@ impl Rows for Sqlite {
         self.check(query.query_row([key], |r| r.get(0)).optional())
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()> {
         let sql = "SELECT key, value FROM row WHERE key >= ?1 ORDER BY key";
         let mut query = self.check(self.connection.prepare_cached(sql))?;
         let mut rows = self.check(query.query([prefix]))?;

@@ -59,7 +59,8 @@ mod keyring {
                 "the kernel's session keyring cannot be used here ({e:?}); unlock for this process only"
             ))
         };
-        let seconds = usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
+        // Zero would mean for ever.
+        let seconds = usize::try_from(time.as_secs()).unwrap_or(usize::MAX).max(1);
         let entry = ring().map_err(failed)?.add_key(description, key.bytes()).map_err(failed)?;
         // The time limit first: should anything fail after it, the key still ends.
         let limited = entry.set_timeout(seconds).and_then(|()| {

@@ -1,16 +1,14 @@
 //! The operations on a vault. Each opens it, does one thing in one transaction, and closes it.
-use crate::anchor::{self, Anchor, Mark};
-use crate::directory::{self, Directory, Fact};
-use crate::index::{Index, OwnerKeys};
+use crate::anchor::{self, Anchor};
 use crate::info::Info;
-use crate::key::{Id, Key, hex, random_id};
-use crate::name::{check_description, check_name, close_matches};
+use crate::key::{hex, random_id};
+use crate::name::{check_description, check_name};
 use crate::place::{Found, Place};
 use crate::rows::{Rows, keys};
-use crate::sealed_box::{BoxError, Context, open, seal};
 use crate::secret::{Head, Removal, VersionHead};
-use crate::site::{Part, Site, commit_to};
-use crate::slot::{NewSlot, Parameters, Slot};
+use crate::session::{Opened, Session, mark, opened};
+use crate::site::Site;
+use crate::slot::{NewSlot, Parameters};
 use crate::sqlite::{FORMAT, Intent, Sqlite};
 use crate::{Error, Passphrase, Result, Retention, Summary, Value, Version, creation, key_file, platform, unlocked};
 use std::path::PathBuf;
@@ -333,7 +331,8 @@ impl Vault {
     }
 
     /// Accepts the database as it is, though the anchor knows a newer state or another incarnation: after a restore
-    /// on purpose. Everything else about it must be sound. Answers whether there was anything to accept.
+    /// on purpose. What else is wrong with it is still found by whoever touches it. Answers whether there was
+    /// anything to accept.
     pub fn accept_restore(&self) -> Result<bool> {
         let Some((place, anchor)) = self.survey()? else {
             return Err(Error::Path {
@@ -346,7 +345,6 @@ impl Vault {
         if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
             return Ok(false);
         }
-        session.check_all()?;
         let site = Rc::new(Site {
             incarnation: random_id()?,
             store: session.site.store,
@@ -470,11 +468,12 @@ impl Vault {
 
     /// Does one thing in one write transaction, in a vault that is made if it is not there.
     fn write<T>(&self, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
-        if self.place.survey()?.0 == Found::Nothing {
-            creation::create(&self.place, &NewSlot::KeyFile, Retention::default(), (self.clock)())?;
-        }
-        let Some(session) = self.open(Intent::Write)? else {
-            return Err(Error::Internal("a vault that was there is gone"));
+        let session = match self.open(Intent::Write)? {
+            Some(session) => session,
+            None => {
+                creation::create(&self.place, &NewSlot::KeyFile, Retention::default(), (self.clock)())?;
+                self.open(Intent::Write)?.ok_or(Error::Internal("a vault that was just made is gone"))?
+            }
         };
         self.act(session, act)
     }
@@ -507,25 +506,6 @@ fn system_clock() -> i64 {
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 
-/// What can be known of a vault without a key.
-struct Opened {
-    rows: Sqlite,
-    site: Site,
-    slots: Vec<Slot>,
-}
-
-fn opened(rows: Sqlite, place: &Place) -> Result<Opened> {
-    let row = rows.get(keys::STORE)?;
-    let site = Site::parse(place.database(), row.as_deref())?;
-    let row = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
-    let slots = Slot::parse_all(&site, &row)?;
-    Ok(Opened { rows, site, slots })
-}
-
-fn mark<E: crate::index::Entry>(site: &Site, index: &Index<E>) -> Mark {
-    Mark { owner: index.owner(), incarnation: site.incarnation, sequence: index.sequence }
-}
-
 fn kept(head: &Head) -> String {
     head.versions.iter().map(|v| v.version.to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -537,241 +517,4 @@ fn check_version(name: &str, head: Option<&Head>, expected: Option<u64>) -> Resu
         Some(expected) if expected != found => Err(Error::Conflict { name: name.into(), expected, found }),
         _ => Ok(()),
     }
-}
-
-/// A vault that is open for one transaction, every key found and everything up to the index checked.
-struct Session {
-    rows: Sqlite,
-    place: Place,
-    site: Rc<Site>,
-    root: Key,
-    directory: Directory,
-    user: Id,
-    secrets: Index<Head>,
-    /// Whether an anchor is still to be made: only a vault in its first state may lack one.
-    anchor_absent: bool,
-}
-
-impl Session {
-    fn load(rows: Sqlite, place: Place, anchor: &Anchor) -> Result<Session> {
-        let Opened { rows, site, slots } = opened(rows, &place)?;
-        let (slot, root) = open_any(&slots, &site, &place)?;
-        let site = Rc::new(site);
-        let directory: Directory =
-            Index::load(&rows, site.clone(), site.store, OwnerKeys::new(&root, creation::FIRST_EPOCH)?, "directory")?;
-        match directory.find(&rows, &directory::slot_name(slot.number))?.map(|l| l.fact) {
-            Some(Fact::Slot { parameters, commit }) => slot.check(&site, &parameters, &commit)?,
-            _ => return Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
-        }
-        let missing = |what: &str| site.damaged(format!("the directory does not name {what}"));
-        let Some(Fact::Owner { user }) = directory.find(&rows, directory::OWNER)?.map(|l| l.fact) else {
-            return Err(missing("the vault's owner"));
-        };
-        let Some(Fact::User(known)) = directory.find(&rows, &directory::user_name(&user))?.map(|l| l.fact) else {
-            return Err(missing("the owner's key"));
-        };
-        let context = Context::UserKey { store: &site.store, user: &user, epoch: known.epoch };
-        let sealed = site.read_expected(&rows, &keys::user_key(&user, known.epoch), &known.commit, Part::OwnerKey)?;
-        let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
-        let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
-        let secrets = Index::load(&rows, site.clone(), user, OwnerKeys::new(&key, known.epoch)?, "index")?;
-        Ok(Session { rows, place, site, root, directory, user, secrets, anchor_absent: anchor.is_absent() })
-    }
-
-    /// What the anchor says of the directory and of the index.
-    fn marks(&self, anchor: &Anchor) -> Result<[Option<Mark>; 2]> {
-        Ok([anchor.mark(&self.site, &self.root, &self.site.store)?, anchor.mark(&self.site, &self.root, &self.user)?])
-    }
-
-    /// Refuses a database that is older than what was seen before, or of another line.
-    fn check_anchor(&mut self, anchor: &Anchor) -> Result<()> {
-        let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
-        if anchor.is_absent() {
-            // Creation makes the anchor last: a vault that was never written to since may still lack it.
-            return match (self.directory.sequence, self.secrets.sequence) {
-                (1, 1) => Ok(()),
-                _ => rolled_back(format!("its anchor {} is missing", self.place.anchor().display())),
-            };
-        }
-        for (mark, sequence) in self.marks(anchor)?.iter().zip([self.directory.sequence, self.secrets.sequence]) {
-            match mark {
-                None => {
-                    return rolled_back(format!(
-                        "its anchor {} is damaged, or belongs to another vault",
-                        self.place.anchor().display()
-                    ));
-                }
-                Some(mark) if mark.incarnation != self.site.incarnation => {
-                    return rolled_back("it comes from before or after another restore".into());
-                }
-                Some(mark) if mark.sequence > sequence => {
-                    return rolled_back(format!(
-                        "it is at write {sequence}, and write {} was seen here",
-                        mark.sequence
-                    ));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Before the first write, so that a kill between the two cannot leave a vault that was written and has no anchor.
-    fn establish_anchor(&mut self) -> Result<()> {
-        if !self.anchor_absent {
-            return Ok(());
-        }
-        let marks = [mark(&self.site, &self.directory), mark(&self.site, &self.secrets)];
-        anchor::establish(&self.site, &self.root, &self.place, &marks)
-    }
-
-    fn live(&mut self, name: &str) -> Result<Head> {
-        match self.secrets.find(&self.rows, name)? {
-            Some(head) if head.is_live() => Ok(head),
-            found => {
-                let removed = found.is_some();
-                Err(self.not_found(name, removed)?)
-            }
-        }
-    }
-
-    fn any(&mut self, name: &str) -> Result<Head> {
-        match self.secrets.find(&self.rows, name)? {
-            Some(head) => Ok(head),
-            None => Err(self.not_found(name, false)?),
-        }
-    }
-
-    fn not_found(&mut self, name: &str, removed: bool) -> Result<Error> {
-        let live = self.secrets.all(&self.rows)?.filter(|h| h.is_live());
-        Ok(Error::NotFound { name: name.into(), close: close_matches(name, live.map(|h| h.name.as_str())), removed })
-    }
-
-    fn secret(&self, head: Head, today: i64) -> Result<Secret> {
-        let current = head.current().ok_or_else(|| self.site.damaged("a secret has no version"))?;
-        let value = self.value(&head, current)?;
-        self.dressed(value, &head, current, today)
-    }
-
-    fn dressed(&self, value: Value, head: &Head, current: &VersionHead, today: i64) -> Result<Secret> {
-        let expired = current.expires.is_some_and(|day| i64::from(day) < today);
-        Ok(Secret { name: head.name.clone(), value, version: current.version, expires: current.expires, expired })
-    }
-
-    fn all_secrets(&mut self, today: i64) -> Result<Vec<Secret>> {
-        // Rows of records lie in the order of secret ids, then versions: one pass over both.
-        let mut heads = self.secrets.into_all(&self.rows)?;
-        heads.retain(Head::is_live);
-        heads.sort_unstable_by_key(|h| h.id);
-        let mut found = Vec::with_capacity(heads.len());
-        let mut heads = heads.into_iter().peekable();
-        let prefix = keys::records(&self.user);
-        self.rows.scan(&prefix, &mut |key, sealed| {
-            let wanted =
-                |head: &Head| head.current().is_some_and(|v| keys::record(&self.user, &head.id, v.version) == key);
-            // Other rows are older versions, of removed secrets, or unknown to the index: all passed over.
-            if let Some(head) = heads.next_if(wanted) {
-                if let Some(current) = head.current() {
-                    let value = self.unseal(&head, current, sealed)?;
-                    found.push(self.dressed(value, &head, current, today)?);
-                }
-            }
-            Ok(())
-        })?;
-        if let Some(head) = heads.next() {
-            return Err(self.site.missing(Part::Value(&head.name, head.current().map_or(0, |v| v.version))));
-        }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
-    }
-
-    /// One value, from its row.
-    fn value(&self, head: &Head, version: &VersionHead) -> Result<Value> {
-        let key = keys::record(&self.user, &head.id, version.version);
-        let sealed = self.rows.get(&key)?.ok_or_else(|| self.site.missing(Part::Value(&head.name, version.version)))?;
-        self.unseal(head, version, &sealed)
-    }
-
-    fn unseal(&self, head: &Head, version: &VersionHead, sealed: &[u8]) -> Result<Value> {
-        let part = Part::Value(&head.name, version.version);
-        self.site.check_expected(sealed, &version.commit, part)?;
-        let context =
-            Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
-        let plain = open(&self.secrets.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(part, e))?;
-        Value::from_record(&plain).ok_or_else(|| self.site.unsealed(part, BoxError::UnknownFormat))
-    }
-
-    /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
-    fn add_version(&mut self, mut head: Head, value: &Value, expires: Option<i32>, now: i64) -> Result<u64> {
-        let version = head.current().map_or(0, |v| v.version) + 1;
-        let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version };
-        let sealed = seal(&self.secrets.keys.boxes, self.secrets.keys.epoch, &context, &value.to_record())?;
-        self.rows.put(&keys::record(&self.user, &head.id, version), &sealed)?;
-        head.versions.push(VersionHead { version, created: now, expires, commit: commit_to(&sealed)? });
-        head.updated = now;
-        let keep = self.secrets.ledger().retention.versions as usize;
-        let excess: Vec<VersionHead> = head.versions.drain(..head.versions.len().saturating_sub(keep)).collect();
-        self.destroy(&head.id, &excess)?;
-        self.secrets.put(&self.rows, head)?;
-        Ok(version)
-    }
-
-    fn destroy(&self, secret: &Id, versions: &[VersionHead]) -> Result<()> {
-        for version in versions {
-            self.rows.delete(&keys::record(&self.user, secret, version.version))?;
-        }
-        Ok(())
-    }
-
-    /// Destroys removed secrets whose time is over.
-    fn purge_due(&mut self) -> Result<()> {
-        let ledger = *self.secrets.ledger();
-        if ledger.due.is_none_or(|due| ledger.ticks < due) {
-            return Ok(());
-        }
-        let over = |h: &&Head| h.removed.is_some_and(|r| ledger.is_due(r));
-        let over: Vec<Head> = self.secrets.all(&self.rows)?.filter(over).cloned().collect();
-        for head in over {
-            self.secrets.take(&self.rows, &head.name)?;
-            self.destroy(&head.id, &head.versions)?;
-        }
-        self.schedule()
-    }
-
-    /// Notes when the next purge could be needed.
-    fn schedule(&mut self) -> Result<()> {
-        let removals: Vec<Removal> = self.secrets.all(&self.rows)?.filter_map(|h| h.removed).collect();
-        self.secrets.ledger().schedule(removals.into_iter());
-        Ok(())
-    }
-
-    /// Opens every page and every record, and has SQLite check the file's structure.
-    fn check_all(&mut self) -> Result<u64> {
-        let said = self.rows.integrity()?;
-        if said != "ok" {
-            return Err(self.site.damaged(format!("SQLite's check says: {said}")));
-        }
-        self.directory.load_all(&self.rows)?;
-        let heads: Vec<Head> = self.secrets.all(&self.rows)?.cloned().collect();
-        let mut values = 0;
-        for head in &heads {
-            for version in &head.versions {
-                self.value(head, version)?;
-                values += 1;
-            }
-        }
-        Ok(values)
-    }
-}
-
-/// The root key, by the first slot that opens.
-fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Slot, Key)> {
-    let mut first = None;
-    for slot in slots {
-        match slot.open(site, place) {
-            Ok(root) => return Ok((slot, root)),
-            Err(e) => first = first.or(Some(e)),
-        }
-    }
-    Err(first.unwrap_or_else(|| site.missing(Part::Slots)))
 }
