@@ -47,10 +47,11 @@ dist: ## make .build/dist/dkusecrets_<version>.tar.gz, which installs offline
 	@sh tools/dist.sh
 
 # R asks a time server whether the clock is right, where there may be no network. The manual as PDF
-# is checked where there is LaTeX, which install-deps leaves out for its size.
+# is checked where there is LaTeX, which install-deps leaves out for its size, in LaTeX's usual fonts:
+# R's other font is in texlive-fonts-extra.
 check: dist ## R CMD check --as-cran on that tarball
 	rm -rf $(CHECK) && mkdir -p $(CHECK)
-	_R_CHECK_SYSTEM_CLOCK_=0 R CMD check --as-cran $(MANUAL) --output=$(CHECK) $(TARBALL)
+	_R_CHECK_SYSTEM_CLOCK_=0 R_RD4PDF=times,hyper R CMD check --as-cran $(MANUAL) --output=$(CHECK) $(TARBALL)
 
 bench: ## measure beside keyring's file backend and beside the limit, as a table
 	@sh bench/run.sh
