@@ -4,7 +4,7 @@
 //! It is read before a read transaction begins, and raised after a commit: it may lag behind the database and never
 //! leads it, so it needs no fsync. Each index has a cell with two copies, written in turn, so that a torn write
 //! leaves the other one. Byte layout: `FORMAT.md`, "The anchor".
-use crate::key::{Id, Key, Purpose};
+use crate::key::{Id, Key};
 use crate::place::Place;
 use crate::platform;
 use crate::site::Site;
@@ -21,7 +21,7 @@ const COPY: usize = 128;
 const CELL: usize = 2 * COPY;
 const MAC: usize = 32;
 /// More than the anchor of an embedded vault has, in bytes.
-const LIMIT: usize = 4 * 1024;
+const LIMIT: usize = 1024;
 
 /// What an anchor says of one index.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,32 +80,31 @@ impl Anchor {
     }
 
     /// The newest genuine mark of an index.
-    pub(crate) fn mark(&self, site: &Site, root: &Key, owner: &Id) -> Result<Option<Mark>> {
-        let Some(bytes) = &self.bytes else { return Ok(None) };
-        let key = root.subkey(Purpose::Anchor)?;
-        Ok(newest(site, &key, owner, bytes).map(|(_, mark)| mark))
+    pub(crate) fn mark(&self, site: &Site, key: &Key, owner: &Id) -> Option<Mark> {
+        newest(site, key, owner, self.bytes.as_deref()?).map(|(_, mark)| mark)
     }
 }
 
 /// The newest genuine mark of `owner`, with the offset of its cell.
 fn newest(site: &Site, key: &Key, owner: &Id, bytes: &[u8]) -> Option<(usize, Mark)> {
-    let copies = bytes.chunks_exact(COPY).enumerate().filter(|(_, copy)| copy[..16] == *owner);
-    let genuine = copies.filter_map(|(i, copy)| Some((i * COPY / CELL * CELL, Mark::decode(site, key, copy)?)));
-    genuine.max_by_key(|(_, mark)| mark.sequence)
+    let mut copies: Vec<(usize, &[u8])> =
+        bytes.chunks_exact(COPY).enumerate().filter(|(_, c)| c[..16] == *owner).collect();
+    // The highest number first, so that the other copy need not be checked.
+    copies.sort_by(|(_, a), (_, b)| b[32..40].cmp(&a[32..40]));
+    copies.into_iter().find_map(|(i, copy)| Some((i * COPY / CELL * CELL, Mark::decode(site, key, copy)?)))
 }
 
-/// Raises the marks after a commit. A lock that is not had within a second is let go: the anchor may lag.
-pub(crate) fn raise(site: &Site, root: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
+/// Raises the marks after a commit. `key` is the root key's subkey for the anchor, here and below. A lock that is not had within a second is let go: the anchor may lag.
+pub(crate) fn raise(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
     let Some(file) = platform::open_private(&path, true)? else { return Ok(()) };
     platform::wait_for_lock(&file, &path, Duration::from_secs(1))?;
-    let key = root.subkey(Purpose::Anchor)?;
     let bytes = contents(&file, &path)?;
     for mark in marks {
-        match newest(site, &key, &mark.owner, &bytes) {
+        match newest(site, key, &mark.owner, &bytes) {
             Some((cell, seen)) if seen.incarnation == mark.incarnation && seen.sequence < mark.sequence => {
                 let offset = cell + COPY * (mark.sequence % 2) as usize;
-                let copy = mark.encode(site, &key)?;
+                let copy = mark.encode(site, key)?;
                 file.write_all_at(&copy, offset as u64).map_err(|e| Error::io("write", &path, e))?;
             }
             // As high already, or of an incarnation that came after ours.
@@ -116,12 +115,11 @@ pub(crate) fn raise(site: &Site, root: &Key, place: &Place, marks: &[Mark]) -> R
 }
 
 /// Writes the anchor anew, durably: at creation, and when a restore was accepted.
-pub(crate) fn establish(site: &Site, root: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
+pub(crate) fn establish(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
-    let key = root.subkey(Purpose::Anchor)?;
     let mut bytes = Vec::with_capacity(marks.len() * CELL);
     for mark in marks {
-        let copy = mark.encode(site, &key)?;
+        let copy = mark.encode(site, key)?;
         bytes.extend_from_slice(&copy);
         bytes.extend_from_slice(&copy);
     }

@@ -80,7 +80,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
             return Err(e);
         }
     };
-    anchor::establish(&site, &root, &place, &marks)?;
+    anchor::establish(&site, &root.subkey(Purpose::Anchor)?, &place, &marks)?;
     if let Parameters::Passphrase { .. } = slot.parameters {
         // Whoever has just chosen the passphrase need not type it again.
         unlocked::remember(&site.store, &slot.digest, provider, None)?;

@@ -27,6 +27,7 @@ const LAYOUT: u8 = 1;
 const PAGE_TARGET: u64 = 8 * 1024;
 
 /// The key of an index's owner, and its subkey for boxes.
+#[derive(Clone)]
 pub(crate) struct OwnerKeys {
     pub(crate) epoch: u32,
     pub(crate) boxes: Key,
@@ -192,10 +193,6 @@ impl<E: Entry> Index<E> {
             self.page(rows, number)?;
         }
         Ok(())
-    }
-
-    pub(crate) fn owner(&self) -> Id {
-        self.owner
     }
 
     /// The owner's settings and clock, sealed with the manifest.

@@ -13,6 +13,7 @@
 //! | `site` | which vault this is, and the words for what is wrong with a part of it |
 //! | `slot`, `key_file`, `passphrase`, `unlocked` | the ways to the root key |
 //! | `index`, `directory`, `secret` | sealed maps in pages under a manifest, and what they hold |
+//! | `chain` | the keys, from a slot to the owner's |
 //! | `anchor` | the highest sequence numbers seen, outside the database |
 //! | `place`, `creation` | where a vault lies, whether that is safe, and how one comes to be |
 //! | `session` | a vault that is open for one transaction |
@@ -21,6 +22,7 @@
 #![warn(missing_docs)]
 
 mod anchor;
+mod chain;
 mod creation;
 mod directory;
 mod error;

@@ -24,6 +24,26 @@ pub(crate) fn look(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
+/// What changes whenever a file does: device, number, owner, mode, size, and both times to the nanosecond.
+#[derive(Default, PartialEq)]
+pub(crate) struct FileIdentity([i128; 9]);
+
+impl FileIdentity {
+    pub(crate) fn of(found: &Metadata) -> FileIdentity {
+        FileIdentity([
+            found.dev().into(),
+            found.ino().into(),
+            found.uid().into(),
+            found.mode().into(),
+            found.size().into(),
+            found.mtime().into(),
+            found.mtime_nsec().into(),
+            found.ctime().into(),
+            found.ctime_nsec().into(),
+        ])
+    }
+}
+
 /// Refuses a file that is not a plain one of ours which nobody else can read or write.
 pub(crate) fn check_private_file(path: &Path, found: &Metadata) -> Result<()> {
     if !found.is_file() {

@@ -1,108 +1,66 @@
 //! A vault that is open for one transaction: from the rows to the index of its owner, each step checked.
 use crate::anchor::{self, Anchor, Mark};
-use crate::directory::{self, Directory, Fact};
-use crate::index::{Entry, Index, OwnerKeys};
-use crate::key::{Id, Key};
+use crate::chain::{self, Chain};
+use crate::index::Index;
+use crate::key::Id;
 use crate::name::close_matches;
 use crate::place::Place;
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{BoxError, Context, open, seal};
 use crate::secret::{Head, Removal, VersionHead};
 use crate::site::{Part, Site, commit_to};
-use crate::slot::Slot;
 use crate::sqlite::Sqlite;
 use crate::vault::Secret;
-use crate::{Error, Result, Value, creation};
+use crate::{Error, Result, Value};
 use std::rc::Rc;
-
-/// What can be known of a vault without a key.
-pub(crate) struct Opened {
-    pub(crate) rows: Sqlite,
-    pub(crate) site: Site,
-    pub(crate) slots: Vec<Slot>,
-}
-
-pub(crate) fn opened(rows: Sqlite, place: &Place) -> Result<Opened> {
-    let row = rows.get(keys::STORE)?;
-    let site = Site::parse(place.database(), row.as_deref())?;
-    let row = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
-    let slots = Slot::parse_all(&site, &row)?;
-    Ok(Opened { rows, site, slots })
-}
-
-pub(crate) fn mark<E: Entry>(site: &Site, index: &Index<E>) -> Mark {
-    Mark { owner: index.owner(), incarnation: site.incarnation, sequence: index.sequence }
-}
+use std::sync::Arc;
 
 /// A vault that is open for one transaction, every key found and everything up to the index checked.
 pub(crate) struct Session {
     pub(crate) rows: Sqlite,
     pub(crate) place: Place,
     pub(crate) site: Rc<Site>,
-    pub(crate) root: Key,
-    pub(crate) directory: Directory,
-    pub(crate) user: Id,
+    pub(crate) chain: Arc<Chain>,
     pub(crate) secrets: Index<Head>,
     /// Whether an anchor is still to be made: only a vault in its first state may lack one.
-    pub(crate) anchor_absent: bool,
+    anchor_absent: bool,
 }
 
 impl Session {
     pub(crate) fn load(rows: Sqlite, place: Place, anchor: &Anchor) -> Result<Session> {
-        let Opened { rows, site, slots } = opened(rows, &place)?;
-        let (slot, root) = open_any(&slots, &site, &place)?;
-        let site = Rc::new(site);
-        let directory: Directory =
-            Index::load(&rows, site.clone(), site.store, OwnerKeys::new(&root, creation::FIRST_EPOCH)?, "directory")?;
-        match directory.find(&rows, &directory::slot_name(slot.number))?.map(|l| l.fact) {
-            Some(Fact::Slot { parameters, commit }) => slot.check(&site, &parameters, &commit)?,
-            _ => return Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
-        }
-        let missing = |what: &str| site.damaged(format!("the directory does not name {what}"));
-        let Some(Fact::Owner { user }) = directory.find(&rows, directory::OWNER)?.map(|l| l.fact) else {
-            return Err(missing("the vault's owner"));
-        };
-        let Some(Fact::User(known)) = directory.find(&rows, &directory::user_name(&user))?.map(|l| l.fact) else {
-            return Err(missing("the owner's key"));
-        };
-        let context = Context::UserKey { store: &site.store, user: &user, epoch: known.epoch };
-        let sealed = site.read_expected(&rows, &keys::user_key(&user, known.epoch), &known.commit, Part::OwnerKey)?;
-        let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
-        let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
-        let secrets = Index::load(&rows, site.clone(), user, OwnerKeys::new(&key, known.epoch)?, "index")?;
-        Ok(Session { rows, place, site, root, directory, user, secrets, anchor_absent: anchor.is_absent() })
+        let (site, chain) = chain::follow(&rows, &place)?;
+        let secrets = Index::load(&rows, site.clone(), chain.user, chain.owner.clone(), "index")?;
+        Ok(Session { rows, place, site, chain, secrets, anchor_absent: anchor.is_absent() })
     }
 
-    /// What the anchor says of the directory and of the index.
-    pub(crate) fn marks(&self, anchor: &Anchor) -> Result<[Option<Mark>; 2]> {
-        Ok([anchor.mark(&self.site, &self.root, &self.site.store)?, anchor.mark(&self.site, &self.root, &self.user)?])
+    /// How far the directory and the index are.
+    pub(crate) fn now(&self) -> [Mark; 2] {
+        let mark = |owner, sequence| Mark { owner, incarnation: self.site.incarnation, sequence };
+        [mark(self.site.store, self.chain.directory_sequence), mark(self.chain.user, self.secrets.sequence)]
+    }
+
+    /// How far they were when the anchor last heard of them.
+    pub(crate) fn anchored(&self, anchor: &Anchor) -> [Option<Mark>; 2] {
+        self.now().map(|mark| anchor.mark(&self.site, &self.chain.anchor, &mark.owner))
     }
 
     /// Refuses a database that is older than what was seen before, or of another line.
-    pub(crate) fn check_anchor(&mut self, anchor: &Anchor) -> Result<()> {
+    pub(crate) fn check_anchor(&self, anchor: &Anchor) -> Result<()> {
         let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
-        if anchor.is_absent() {
-            // Creation makes the anchor last: a vault that was never written to since may still lack it.
-            return match (self.directory.sequence, self.secrets.sequence) {
-                (1, 1) => Ok(()),
-                _ => rolled_back(format!("its anchor {} is missing", self.place.anchor().display())),
-            };
-        }
-        for (mark, sequence) in self.marks(anchor)?.iter().zip([self.directory.sequence, self.secrets.sequence]) {
-            match mark {
-                None => {
-                    return rolled_back(format!(
-                        "its anchor {} is damaged, or belongs to another vault",
-                        self.place.anchor().display()
-                    ));
-                }
-                Some(mark) if mark.incarnation != self.site.incarnation => {
+        let file = || self.place.anchor().display().to_string();
+        for (now, seen) in self.now().iter().zip(self.anchored(anchor)) {
+            match seen {
+                // Creation makes the anchor last: a vault that was never written to since may still lack it.
+                None if anchor.is_absent() && now.sequence == 1 => {}
+                None if anchor.is_absent() => return rolled_back(format!("its anchor {} is missing", file())),
+                None => return rolled_back(format!("its anchor {} is damaged, or belongs to another vault", file())),
+                Some(seen) if seen.incarnation != now.incarnation => {
                     return rolled_back("it comes from before or after another restore".into());
                 }
-                Some(mark) if mark.sequence > sequence => {
+                Some(seen) if seen.sequence > now.sequence => {
                     return rolled_back(format!(
-                        "it is at write {sequence}, and write {} was seen here",
-                        mark.sequence
+                        "it is at write {}, and write {} was seen here",
+                        now.sequence, seen.sequence
                     ));
                 }
                 Some(_) => {}
@@ -112,12 +70,11 @@ impl Session {
     }
 
     /// Before the first write, so that a kill between the two cannot leave a vault that was written and has no anchor.
-    pub(crate) fn establish_anchor(&mut self) -> Result<()> {
-        if !self.anchor_absent {
-            return Ok(());
+    pub(crate) fn establish_anchor(&self) -> Result<()> {
+        if self.anchor_absent {
+            anchor::establish(&self.site, &self.chain.anchor, &self.place, &self.now())?;
         }
-        let marks = [mark(&self.site, &self.directory), mark(&self.site, &self.secrets)];
-        anchor::establish(&self.site, &self.root, &self.place, &marks)
+        Ok(())
     }
 
     pub(crate) fn live(&mut self, name: &str) -> Result<Head> {
@@ -155,10 +112,11 @@ impl Session {
         heads.sort_unstable_by_key(|h| h.id);
         let mut found = Vec::with_capacity(heads.len());
         let mut heads = heads.into_iter().peekable();
-        let prefix = keys::records(&self.user);
+        let prefix = keys::records(&self.chain.user);
         self.rows.scan(&prefix, &mut |key, sealed| {
-            let wanted =
-                |head: &Head| head.current().is_some_and(|v| keys::record(&self.user, &head.id, v.version) == key);
+            let wanted = |head: &Head| {
+                head.current().is_some_and(|v| keys::record(&self.chain.user, &head.id, v.version) == key)
+            };
             // Other rows are older versions, of removed secrets, or unknown to the index: all passed over.
             if let Some(head) = heads.next_if(wanted)
                 && let Some(current) = head.current()
@@ -177,7 +135,7 @@ impl Session {
 
     /// One value, from its row.
     pub(crate) fn value(&self, head: &Head, version: &VersionHead) -> Result<Value> {
-        let key = keys::record(&self.user, &head.id, version.version);
+        let key = keys::record(&self.chain.user, &head.id, version.version);
         let sealed = self.rows.get(&key)?.ok_or_else(|| self.site.missing(Part::Value(&head.name, version.version)))?;
         self.unseal(head, version, &sealed)
     }
@@ -185,8 +143,12 @@ impl Session {
     fn unseal(&self, head: &Head, version: &VersionHead, sealed: &[u8]) -> Result<Value> {
         let part = Part::Value(&head.name, version.version);
         self.site.check_expected(sealed, &version.commit, part)?;
-        let context =
-            Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
+        let context = Context::Record {
+            store: &self.site.store,
+            user: &self.chain.user,
+            secret: &head.id,
+            version: version.version,
+        };
         let plain = open(&self.secrets.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(part, e))?;
         Value::from_record(&plain).ok_or_else(|| self.site.unsealed(part, BoxError::UnknownFormat))
     }
@@ -194,9 +156,9 @@ impl Session {
     /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
     pub(crate) fn add_version(&mut self, mut head: Head, value: &Value, expires: Option<i32>, now: i64) -> Result<u64> {
         let version = head.current().map_or(0, |v| v.version) + 1;
-        let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version };
+        let context = Context::Record { store: &self.site.store, user: &self.chain.user, secret: &head.id, version };
         let sealed = seal(&self.secrets.keys.boxes, self.secrets.keys.epoch, &context, &value.to_record())?;
-        self.rows.put(&keys::record(&self.user, &head.id, version), &sealed)?;
+        self.rows.put(&keys::record(&self.chain.user, &head.id, version), &sealed)?;
         head.versions.push(VersionHead { version, created: now, expires, commit: commit_to(&sealed)? });
         head.updated = now;
         let keep = self.secrets.ledger().retention.versions as usize;
@@ -208,7 +170,7 @@ impl Session {
 
     pub(crate) fn destroy(&self, secret: &Id, versions: &[VersionHead]) -> Result<()> {
         for version in versions {
-            self.rows.delete(&keys::record(&self.user, secret, version.version))?;
+            self.rows.delete(&keys::record(&self.chain.user, secret, version.version))?;
         }
         Ok(())
     }
@@ -241,7 +203,7 @@ impl Session {
         if said != "ok" {
             return Err(self.site.damaged(format!("SQLite's check says: {said}")));
         }
-        self.directory.load_all(&self.rows)?;
+        chain::directory(&self.rows, &self.site, &self.chain.root)?.load_all(&self.rows)?;
         let heads: Vec<Head> = self.secrets.all(&self.rows)?.cloned().collect();
         let mut values = 0;
         for head in &heads {
@@ -252,18 +214,6 @@ impl Session {
         }
         Ok(values)
     }
-}
-
-/// The root key, by the first slot that opens.
-fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Slot, Key)> {
-    let mut first = None;
-    for slot in slots {
-        match slot.open(site, place) {
-            Ok(root) => return Ok((slot, root)),
-            Err(e) => first = first.or(Some(e)),
-        }
-    }
-    Err(first.unwrap_or_else(|| site.missing(Part::Slots)))
 }
 
 /// A value with what its index says of it.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Which vault this is: what every context begins with, and the path that messages name.
+#[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) database: PathBuf,
     pub(crate) store: Id,

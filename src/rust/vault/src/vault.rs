@@ -1,14 +1,15 @@
 //! The operations on a vault. Each opens it, does one thing in one transaction, and closes it.
-use crate::anchor::{self, Anchor};
+use crate::anchor::{self, Anchor, Mark};
+use crate::chain;
 use crate::info::Info;
 use crate::key::{hex, random_id};
 use crate::name::{check_description, check_name};
 use crate::place::{Found, Place};
 use crate::rows::{Rows, keys};
 use crate::secret::{Head, Removal, VersionHead};
-use crate::session::{Opened, Session, mark, opened};
+use crate::session::Session;
 use crate::site::Site;
-use crate::slot::{NewSlot, Parameters};
+use crate::slot::{NewSlot, Parameters, Slot};
 use crate::sqlite::{FORMAT, Intent, Sqlite};
 use crate::{Error, Passphrase, Result, Retention, Summary, Value, Version, creation, key_file, platform, unlocked};
 use std::path::PathBuf;
@@ -294,7 +295,7 @@ impl Vault {
     /// # Errors
     /// `wrong_passphrase`; `unavailable` if there is no keyring; `path` if there is no vault.
     pub fn unlock(&self, passphrase: &Passphrase, time: Option<Duration>) -> Result<()> {
-        let Some(Opened { site, slots, .. }) = self.slots()? else {
+        let Some((site, slots)) = self.slots()? else {
             return Err(Error::Path {
                 path: self.place.database(),
                 reason: "does not exist: there is no vault to unlock yet".into(),
@@ -311,10 +312,12 @@ impl Vault {
         answer
     }
 
-    /// Forgets the passphrase's key, in this process and in the kernel's keyring. Answers whether there was one.
+    /// Forgets all keys that this process remembers, and the passphrase's in the kernel's keyring. Answers whether
+    /// the vault was unlocked by a passphrase.
     pub fn lock(&self) -> Result<bool> {
+        chain::forget();
         let mut forgotten = false;
-        if let Some(Opened { site, slots, .. }) = self.slots()? {
+        if let Some((site, slots)) = self.slots()? {
             for slot in &slots {
                 forgotten |= unlocked::forget(&site.store, &slot.digest);
             }
@@ -324,7 +327,7 @@ impl Vault {
 
     /// Whether there is a vault that is locked with a passphrase.
     pub fn needs_passphrase(&self) -> Result<bool> {
-        let Some(Opened { site, slots, .. }) = self.slots()? else { return Ok(false) };
+        let Some((site, slots)) = self.slots()? else { return Ok(false) };
         Ok(slots.iter().all(|s| {
             matches!(s.parameters, Parameters::Passphrase { .. }) && unlocked::find(&site.store, &s.digest).is_none()
         }))
@@ -341,26 +344,23 @@ impl Vault {
             });
         };
         let rows = Sqlite::begin(&place.database(), Intent::Write)?;
-        let mut session = Session::load(rows, place, &anchor)?;
+        let session = Session::load(rows, place, &anchor)?;
         if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
             return Ok(false);
         }
-        let site = Rc::new(Site {
-            incarnation: random_id()?,
-            store: session.site.store,
-            database: session.site.database.clone(),
-        });
-        session.rows.put(keys::STORE, &site.row())?;
-        let beyond = session.marks(&anchor)?.iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
-        session.directory.reincarnate(site.clone(), beyond);
-        session.directory.write_manifest(&session.rows)?;
-        session.secrets.reincarnate(site.clone(), beyond);
-        session.secrets.write_manifest(&session.rows)?;
-        session.site = site;
-        let Session { rows, site, place, root, directory, secrets, .. } = session;
-        let marks = [mark(&site, &directory), mark(&site, &secrets)];
+        let site = Rc::new(Site { incarnation: random_id()?, ..Site::clone(&session.site) });
+        let beyond = session.anchored(&anchor).iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
+        let mut directory = chain::directory(&session.rows, &session.site, &session.chain.root)?;
+        let Session { rows, place, chain, mut secrets, .. } = session;
+        rows.put(keys::STORE, &site.row())?;
+        directory.reincarnate(site.clone(), beyond);
+        directory.write_manifest(&rows)?;
+        secrets.reincarnate(site.clone(), beyond);
+        secrets.write_manifest(&rows)?;
         rows.commit()?;
-        anchor::establish(&site, &root, &place, &marks)?;
+        let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
+        let marks = [mark(site.store, directory.sequence), mark(chain.user, secrets.sequence)];
+        anchor::establish(&site, &chain.anchor, &place, &marks)?;
         Ok(true)
     }
 
@@ -402,7 +402,7 @@ impl Vault {
             }
             info.file_system = Some(name);
         }
-        let Opened { rows, site, slots } = opened(Sqlite::begin(&place.database(), Intent::Read)?, &place)?;
+        let (site, slots) = chain::slots(&Sqlite::begin(&place.database(), Intent::Read)?, &place)?;
         info.store = Some(hex(&site.store));
         if let Some(slot) = slots.first() {
             info.provider = Some(slot.provider().into());
@@ -410,7 +410,6 @@ impl Vault {
                 info.key_file = Some(key_file::path(&place.config, id));
             }
         }
-        drop(rows);
         info.locked = self.needs_passphrase()?;
         if info.locked {
             return Ok(());
@@ -418,7 +417,7 @@ impl Vault {
         let rows = Sqlite::begin(&place.database(), Intent::Read)?;
         let mut session = Session::load(rows, place, &anchor)?;
         info.sequence = Some(session.secrets.sequence);
-        info.anchor_sequence = session.marks(&anchor)?[1].map(|m| m.sequence);
+        info.anchor_sequence = session.anchored(&anchor)[1].map(|m| m.sequence);
         let ledger = *session.secrets.ledger();
         info.keep_versions = Some(ledger.retention.versions);
         info.keep_days = Some(ledger.retention.days);
@@ -453,15 +452,15 @@ impl Vault {
         }
     }
 
-    fn slots(&self) -> Result<Option<Opened>> {
+    fn slots(&self) -> Result<Option<(Site, Vec<Slot>)>> {
         let Some((place, _)) = self.survey()? else { return Ok(None) };
-        opened(Sqlite::begin(&place.database(), Intent::Read)?, &place).map(Some)
+        chain::slots(&Sqlite::begin(&place.database(), Intent::Read)?, &place).map(Some)
     }
 
     fn open(&self, intent: Intent) -> Result<Option<Session>> {
         let Some((place, anchor)) = self.survey()? else { return Ok(None) };
         let rows = Sqlite::begin(&place.database(), intent)?;
-        let mut session = Session::load(rows, place, &anchor)?;
+        let session = Session::load(rows, place, &anchor)?;
         session.check_anchor(&anchor)?;
         Ok(Some(session))
     }
@@ -493,10 +492,11 @@ impl Vault {
         let answer = act(&mut session, now)?;
         session.purge_due()?;
         session.secrets.save(&session.rows)?;
-        let Session { rows, site, place, root, secrets, .. } = session;
+        let marks = session.now();
+        let Session { rows, site, place, chain, .. } = session;
         rows.commit()?;
         // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
-        let _ = anchor::raise(&site, &root, &place, &[mark(&site, &secrets)]);
+        let _ = anchor::raise(&site, &chain.anchor, &place, &marks);
         Ok(answer)
     }
 }
