@@ -23,8 +23,8 @@
 #' work as on plain lists.
 #'
 #' Functions that look at how an object is built still find the values: `dput()`, `deparse()`,
-#' `unclass()`, `saveRDS()`, `save()`, `cat()` of a single secret, and `as.character()`, `paste()` and
-#' `unlist()` of a plain list *around* secrets.
+#' `unclass()`, `saveRDS()`, `save()`; and of a plain list *around* secrets `as.character()`, `paste()`,
+#' `toString()` and `unlist()`, and `format()` if the list lies in another list.
 #'
 #' @section Expired secrets:
 #' An expired secret is still among them. Each one gives a warning of class
@@ -90,10 +90,15 @@ os_login <- function(account = Sys.info()[["effective_user"]]) {
   structure(NextMethod(), class = class(x))
 }
 
-# A selection knows the names it was made from, for what `[[` has to say about an empty one.
+# An empty selection knows the names it was made from, for what `[[` has to say about it.
 #' @export
 `[.dkusecrets_secrets` <- function(x, i) {
-  structure(NextMethod(), class = class(x), all_keys = all_keys(x))
+  selected <- NextMethod()
+  class(selected) <- class(x)
+  if (length(selected) == 0) {
+    attr(selected, "all_keys") <- all_keys(x)
+  }
+  selected
 }
 
 #' @export

@@ -3,25 +3,28 @@
 # One path, of a directory that holds `data` and `config`, or two, of these themselves.
 place <- function() {
   home <- Sys.getenv("DKUSECRETS_HOME")
-  if (nzchar(home)) {
-    return(path.expand(home))
-  }
-  c(user_dir("data"), user_dir("config"))
+  if (nzchar(home)) path.expand(home) else c(user_dir("data"), user_dir("config"))
 }
 
 # tools::R_user_dir("dkusecrets", which); loading tools would cost each fresh process about 15 ms.
 user_dir <- function(which) {
-  mac <- Sys.info()[["sysname"]] == "Darwin"
-  default <- switch(which,
-    data = if (mac) "Library/Application Support/org.R-project.R" else ".local/share",
-    config = if (mac) "Library/Preferences/org.R-project.R" else ".config"
-  )
-  base <- Sys.getenv(paste0("R_USER_", toupper(which), "_DIR"))
-  if (!nzchar(base)) {
-    base <- Sys.getenv(paste0("XDG_", toupper(which), "_HOME"))
-  }
-  if (!nzchar(base)) {
-    base <- file.path(normalizePath("~", mustWork = FALSE), default)
-  }
+  base <- Sys.getenv(user_dirs[[which]]$variables, names = FALSE)
+  base <- base[nzchar(base)]
+  base <- if (length(base)) base[[1]] else file.path(normalizePath("~", mustWork = FALSE), user_dirs[[which]]$default)
   file.path(base, "R", "dkusecrets")
 }
+
+user_dirs <- local({
+  # Evaluated when the package is built, on the machine it is built for.
+  mac <- startsWith(R.version$os, "darwin")
+  list(
+    data = list(
+      variables = c("R_USER_DATA_DIR", "XDG_DATA_HOME"),
+      default = if (mac) "Library/Application Support/org.R-project.R" else ".local/share"
+    ),
+    config = list(
+      variables = c("R_USER_CONFIG_DIR", "XDG_CONFIG_HOME"),
+      default = if (mac) "Library/Preferences/org.R-project.R" else ".config"
+    )
+  )
+})

@@ -6,6 +6,7 @@ mod args;
 mod calls;
 mod failure;
 mod reply;
+mod secret_list;
 #[cfg(test)]
 mod wrappers;
 
