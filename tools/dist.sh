@@ -17,7 +17,7 @@ echo "dist: collecting the crates"
 cd "$stage/src/rust"
 # Its output is a configuration for cargo, which src/Makevars.in already has.
 cargo vendor --locked --quiet vendor >/dev/null
-python3 "$stage/tools/vendor.py" vendor
+python3 "$stage/tools/vendor.py" vendor "$stage/inst/AUTHORS"
 tar -c --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 vendor | xz -9e -T0 >vendor.tar.xz
 rm -rf vendor
 

@@ -1,7 +1,8 @@
-"""Makes `cargo vendor`'s folder small enough for CRAN (10 MB): python3 tools/vendor.py vendor
+"""Readies `cargo vendor`'s folder for CRAN: python3 tools/vendor.py <vendor folder> <authors file>
 
-Crates that the package is not built from (other systems, tests) are emptied: cargo wants to read
-their Cargo.toml and no more. From the others, folders with tests and examples are dropped.
+Small: crates that the package is not built from (other systems, tests) are emptied, cargo wants to
+read their Cargo.toml and no more; from the others, folders with tests and examples are dropped.
+Named: the authors file lists who wrote each crate that is left, and under which licence.
 """
 import json
 import pathlib
@@ -37,17 +38,22 @@ def keep_only(crate, keep):
     path.write_text(json.dumps(sums))
 
 
-def main(vendor):
+def main(vendor, authors):
     wanted = needed()
+    lines = ["The Rust crates in src/rust/vendor.tar.xz, their licences and authors.", ""]
     for crate in sorted(vendor.iterdir()):
         package = tomllib.loads((crate / "Cargo.toml").read_text())["package"]
         if (package["name"], package["version"]) in wanted:
             keep_only(crate, lambda name: name.parts[0] not in DROP)
+            people = ", ".join(package.get("authors", [])) or package.get("repository", "the project's authors")
+            lines.append(f"{package['name']} {package['version']} ({package['license']}): {people}")
         else:
             keep_only(crate, lambda name: name == pathlib.PurePath("Cargo.toml"))
             shutil.rmtree(crate / "src", ignore_errors=True)
             (crate / "src").mkdir()
             (crate / "src/lib.rs").touch()
+    authors.parent.mkdir(exist_ok=True)
+    authors.write_text("\n".join([*lines, ""]))
 
 
-main(pathlib.Path(sys.argv[1]))
+main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
