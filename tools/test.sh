@@ -11,10 +11,12 @@ results=$top/results
 PATH=$PATH:$HOME/.cargo/bin
 R_LIBS=$top/lib
 DKUSECRETS_HOME=$top/home
-# Snapshots are compared and not written; Python leaves no bytecode in the tree.
+# Snapshots are compared, as on no check by CRAN; Python leaves no bytecode in the tree.
 NOT_CRAN=true
 PYTHONDONTWRITEBYTECODE=1
-export PATH R_LIBS DKUSECRETS_HOME NOT_CRAN PYTHONDONTWRITEBYTECODE
+LC_ALL=C.UTF-8
+LANGUAGE=en
+export PATH R_LIBS DKUSECRETS_HOME NOT_CRAN PYTHONDONTWRITEBYTECODE LC_ALL LANGUAGE
 rm -rf "$results" "$top/home" "$top/lib"
 mkdir -p "$results" "$top/lib"
 
