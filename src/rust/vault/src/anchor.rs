@@ -65,6 +65,7 @@ impl Mark {
 }
 
 /// The anchor file as it was before the transaction began, not yet verified: the key to that comes later.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Anchor {
     bytes: Option<Vec<u8>>,
 }
@@ -114,23 +115,35 @@ pub(crate) fn raise(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Re
     Ok(())
 }
 
-/// Writes the anchor anew, durably: at creation, and when a restore was accepted.
+/// Makes the anchor of a new vault, durably. The caller holds the creation lock; if the anchor is there already,
+/// somebody made it first, and perhaps raised it since.
 pub(crate) fn establish(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
+    if platform::look(&path)?.is_some() {
+        return Ok(());
+    }
+    platform::write_durably(&path, &place.config.join("anchor.new"), &cells(site, key, marks)?)
+}
+
+/// Writes the marks of an accepted restore, durably, over whatever the anchor said. The caller holds the creation lock.
+pub(crate) fn reset(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
+    let path = place.anchor();
+    let Some(file) = platform::open_private(&path, true)? else { return establish(site, key, place, marks) };
+    // In place, so that everyone who waits for its lock waits for the same file.
+    platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
+    let bytes = cells(site, key, marks)?;
+    let written = file.set_len(bytes.len() as u64).and_then(|()| file.write_all_at(&bytes, 0));
+    written.and_then(|()| file.sync_all()).map_err(|e| Error::io("write", &path, e))
+}
+
+fn cells(site: &Site, key: &Key, marks: &[Mark]) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(marks.len() * CELL);
     for mark in marks {
         let copy = mark.encode(site, key)?;
         bytes.extend_from_slice(&copy);
         bytes.extend_from_slice(&copy);
     }
-    let Some(file) = platform::open_private(&path, true)? else {
-        return platform::write_durably(&path, &place.config.join("anchor.new"), &bytes);
-    };
-    // In place, so that everyone who waits for its lock waits for the same file.
-    platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
-    let written =
-        file.set_len(bytes.len() as u64).and_then(|()| file.write_all_at(&bytes, 0)).and_then(|()| file.sync_all());
-    written.map_err(|e| Error::io("write", &path, e))
+    Ok(bytes)
 }
 
 fn contents(file: &File, path: &Path) -> Result<Vec<u8>> {

@@ -19,7 +19,6 @@ use crate::sqlite::Sqlite;
 use crate::{Error, Result, key_file, platform, unlocked};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// The first epoch of every key.
 pub(crate) const FIRST_EPOCH: u32 = 1;
@@ -32,7 +31,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
         passphrase.check_new()?;
     }
     let place = place.prepare()?;
-    let _lock = platform::lock(&place.creation_lock(), Duration::from_secs(60))?;
+    let _lock = lock(&place)?;
     if place.survey()?.0 == Found::Vault {
         return Ok(false);
     }
@@ -86,6 +85,11 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
         unlocked::remember(&site.store, &slot.digest, provider, None)?;
     }
     Ok(true)
+}
+
+/// Held by whoever makes the anchor: at creation, at the first write if that was cut short, and for a restore.
+pub(crate) fn lock(place: &Place) -> Result<platform::Lock> {
+    platform::lock(&place.creation_lock(), Duration::from_secs(60))
 }
 
 struct Filled {

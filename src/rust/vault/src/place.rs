@@ -1,8 +1,9 @@
 //! Where a vault lies, and whether that is safe: looked at before every operation.
-use crate::platform::{self, check_private_directory, check_private_file};
+use crate::platform::{self, Lock, check_private_directory, check_private_file};
 use crate::{Error, Result, key_file};
 use std::fs::Metadata;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// The directories of a vault: its data, and apart from them its key and anchor.
 #[derive(Debug, Clone)]
@@ -31,9 +32,9 @@ impl Place {
         self.config.join("anchor")
     }
 
-    /// Held while a vault is created.
-    pub(crate) fn creation_lock(&self) -> PathBuf {
-        self.config.join("creation.lock")
+    /// Held while a vault is created, or its anchor made.
+    pub(crate) fn lock_creation(&self) -> Result<Lock> {
+        platform::lock(&self.config.join("creation.lock"), Duration::from_secs(60))
     }
 
     /// Looks at the place and refuses what is unsafe. Answers with the place in canonical paths.
@@ -92,10 +93,14 @@ impl Place {
     /// No database: fine for a place that never had one. A key alone is what a creation leaves that was cut short.
     fn without_database(self) -> Result<(Found, Place)> {
         let witness = self.anchor();
-        if platform::look(&witness)?.is_some() {
-            return Err(Error::VaultMissing { database: self.database(), witness });
+        if platform::look(&witness)?.is_none() {
+            return Ok((Found::Nothing, self));
         }
-        Ok((Found::Nothing, self))
+        // Another process may have made both after the database was looked for.
+        if platform::look(&self.database())?.is_some() {
+            return self.survey();
+        }
+        Err(Error::VaultMissing { database: self.database(), witness })
     }
 
     /// The one key file that a creation which was cut short has left; more than one cannot come from that.

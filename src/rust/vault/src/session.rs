@@ -11,7 +11,7 @@ use crate::secret::{Head, Removal, VersionHead};
 use crate::site::{Part, Site, commit_to};
 use crate::sqlite::Sqlite;
 use crate::vault::Secret;
-use crate::{Error, Result, Value};
+use crate::{Error, Result, Value, creation};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -71,7 +71,12 @@ impl Session {
 
     /// Before the first write, so that a kill between the two cannot leave a vault that was written and has no anchor.
     pub(crate) fn establish_anchor(&self) -> Result<()> {
-        if self.anchor_absent {
+        if !self.anchor_absent {
+            return Ok(());
+        }
+        // Whoever creates the vault may be about to make the anchor, too.
+        let _lock = creation::lock(&self.place)?;
+        if Anchor::read(&self.place)?.is_absent() {
             anchor::establish(&self.site, &self.chain.anchor, &self.place, &self.now())?;
         }
         Ok(())

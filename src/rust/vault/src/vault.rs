@@ -337,12 +337,14 @@ impl Vault {
     /// on purpose. What else is wrong with it is still found by whoever touches it. Answers whether there was
     /// anything to accept.
     pub fn accept_restore(&self) -> Result<bool> {
-        let Some((place, anchor)) = self.survey()? else {
+        let Some((place, _)) = self.survey()? else {
             return Err(Error::Path {
                 path: self.place.database(),
                 reason: "does not exist: there is no vault here".into(),
             });
         };
+        let _lock = creation::lock(&place)?;
+        let anchor = Anchor::read(&place)?;
         let rows = Sqlite::begin(&place.database(), Intent::Write)?;
         let session = Session::load(rows, place, &anchor)?;
         if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
@@ -360,7 +362,8 @@ impl Vault {
         rows.commit()?;
         let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
         let marks = [mark(site.store, directory.sequence), mark(chain.user, secrets.sequence)];
-        anchor::establish(&site, &chain.anchor, &place, &marks)?;
+        let _lock = place.lock_creation()?;
+        anchor::reset(&site, &chain.anchor, &place, &marks)?;
         Ok(true)
     }
 
@@ -458,11 +461,17 @@ impl Vault {
     }
 
     fn open(&self, intent: Intent) -> Result<Option<Session>> {
-        let Some((place, anchor)) = self.survey()? else { return Ok(None) };
-        let rows = Sqlite::begin(&place.database(), intent)?;
-        let session = Session::load(rows, place, &anchor)?;
-        session.check_anchor(&anchor)?;
-        Ok(Some(session))
+        loop {
+            let Some((place, anchor)) = self.survey()? else { return Ok(None) };
+            let rows = Sqlite::begin(&place.database(), intent)?;
+            let session = Session::load(rows, place, &anchor)?;
+            match session.check_anchor(&anchor) {
+                Ok(()) => return Ok(Some(session)),
+                // Another process made the anchor, or accepted a restore, since it was read: once more from there.
+                Err(_) if Anchor::read(&session.place)? != anchor => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// Does one thing in one write transaction, in a vault that is made if it is not there.
