@@ -31,7 +31,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
         passphrase.check_new()?;
     }
     let place = place.prepare()?;
-    let _lock = lock(&place)?;
+    let _lock = place.lock_creation()?;
     if place.survey()?.0 == Found::Vault {
         return Ok(false);
     }
@@ -85,11 +85,6 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
         unlocked::remember(&site.store, &slot.digest, provider, None)?;
     }
     Ok(true)
-}
-
-/// Held by whoever makes the anchor: at creation, at the first write if that was cut short, and for a restore.
-pub(crate) fn lock(place: &Place) -> Result<platform::Lock> {
-    platform::lock(&place.creation_lock(), Duration::from_secs(60))
 }
 
 struct Filled {

@@ -32,7 +32,7 @@ impl Place {
         self.config.join("anchor")
     }
 
-    /// Held while a vault is created, or its anchor made.
+    /// Held by whoever makes the anchor: at creation, at the first write if that was cut short, and for a restore.
     pub(crate) fn lock_creation(&self) -> Result<Lock> {
         platform::lock(&self.config.join("creation.lock"), Duration::from_secs(60))
     }

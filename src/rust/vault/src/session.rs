@@ -11,7 +11,7 @@ use crate::secret::{Head, Removal, VersionHead};
 use crate::site::{Part, Site, commit_to};
 use crate::sqlite::Sqlite;
 use crate::vault::Secret;
-use crate::{Error, Result, Value, creation};
+use crate::{Error, Result, Value};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -75,11 +75,8 @@ impl Session {
             return Ok(());
         }
         // Whoever creates the vault may be about to make the anchor, too.
-        let _lock = creation::lock(&self.place)?;
-        if Anchor::read(&self.place)?.is_absent() {
-            anchor::establish(&self.site, &self.chain.anchor, &self.place, &self.now())?;
-        }
-        Ok(())
+        let _lock = self.place.lock_creation()?;
+        anchor::establish(&self.site, &self.chain.anchor, &self.place, &self.now())
     }
 
     pub(crate) fn live(&mut self, name: &str) -> Result<Head> {

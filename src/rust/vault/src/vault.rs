@@ -343,9 +343,10 @@ impl Vault {
                 reason: "does not exist: there is no vault here".into(),
             });
         };
-        let _lock = creation::lock(&place)?;
-        let anchor = Anchor::read(&place)?;
+        // The database first, then the lock, as every writer that needs both.
         let rows = Sqlite::begin(&place.database(), Intent::Write)?;
+        let _lock = place.lock_creation()?;
+        let anchor = Anchor::read(&place)?;
         let session = Session::load(rows, place, &anchor)?;
         if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
             return Ok(false);
@@ -362,7 +363,6 @@ impl Vault {
         rows.commit()?;
         let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
         let marks = [mark(site.store, directory.sequence), mark(chain.user, secrets.sequence)];
-        let _lock = place.lock_creation()?;
         anchor::reset(&site, &chain.anchor, &place, &marks)?;
         Ok(true)
     }
