@@ -2,10 +2,10 @@
 #![allow(dead_code)] // each test program uses a part of it
 use rusqlite::Connection;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
 use vault::{Change, Error, Result, Value, Vault};
 
@@ -103,6 +103,11 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The mode of what lies at a path, links not followed.
+pub fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
 pub fn value(text: &str) -> Value {
     Value::new(text.as_bytes()).unwrap()
 }
@@ -170,8 +175,6 @@ pub fn key_of(rows: &Rows, kind: u8) -> Vec<u8> {
     keys.remove(0)
 }
 
-static NOW: AtomicI64 = AtomicI64::new(0);
-
 /// Says on standard output, past the test runner's capture, that a test could not be made here.
 pub fn skipped(test: &str, reason: &str) {
     let _ = writeln!(std::io::stdout().lock(), "skipped: {test}: {reason}");
@@ -221,7 +224,12 @@ pub fn under(wrapper: &[&str], test: &str, role: &str, home: &Path) -> Command {
 pub fn run(mut command: Command) -> Vec<String> {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?} ended with {}\n{text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}\n{text}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     text.lines().filter_map(|l| l.strip_prefix(SAID)).map(str::to_owned).collect()
 }
 
@@ -234,6 +242,11 @@ pub fn say(text: &str) {
     out.flush().unwrap();
 }
 
+/// Waits until the process that started this one lets it go on, or ends.
+pub fn wait() {
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
 /// A child process and what it says.
 pub struct Talk {
     pub child: Child,
@@ -242,7 +255,7 @@ pub struct Talk {
 
 impl Talk {
     pub fn start(mut command: Command) -> Talk {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Talk { child, lines }
     }
@@ -255,6 +268,18 @@ impl Talk {
                 return Some(said.to_owned());
             }
         }
+    }
+
+    /// Lets a child go on that [`wait`]s.
+    pub fn go_on(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    #[track_caller]
+    pub fn must_succeed(&mut self) {
+        while self.hear().is_some() {}
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "a child ended with {status}; what it said of that is above");
     }
 
     pub fn kill(&mut self) {
