@@ -136,15 +136,15 @@ impl Rows for Sqlite {
     }
 }
 
-/// Waits for another process's lock: short waits of uneven length, so that among many writers nobody is starved,
-/// for over a minute in all.
+/// Waits for another process's lock, over a minute in all. The waits are short beside a commit, so that the lock is
+/// seldom idle, and uneven and equally long on average however long one has waited, so that nobody is starved.
 fn wait(attempts: i32) -> bool {
     let mut jitter = [0];
     // Without random bytes all wait the same time: slower, not wrong.
     let _ = getrandom::fill(&mut jitter);
-    std::thread::sleep(Duration::from_micros(500 + u64::from(jitter[0]) * 16));
-    // 2.5 ms on average.
-    attempts < 30_000
+    std::thread::sleep(Duration::from_micros(200 + u64::from(jitter[0]) * 4));
+    // 0.7 ms on average.
+    attempts < 100_000
 }
 
 fn failure(path: &Path, error: rusqlite::Error) -> Error {

@@ -1,0 +1,99 @@
+"""Many R processes on one vault, and R processes that are killed."""
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+WRITERS = 8
+WRITES = 1000
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    return home
+
+
+def start(home, code, **more):
+    return subprocess.Popen(
+        ["Rscript", "-e", "library(dkusecrets)", "-e", code],
+        env={**os.environ, "DKUSECRETS_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_eight_processes_with_a_thousand_writes_each_lose_nothing(home):
+    """All begin on a vault that is not there yet: the first use is a race, too."""
+    code = """
+    for (i in seq_len({writes})) {{
+      version <- dkuSetSecret("counter-{me}", paste("{me}", i))
+      if (version != i) stop("writer {me}: write ", i, " became version ", version)
+      if (i %% 100 == 0) dkuSetSecret(sprintf("kept-{me}-%d", i), paste("{me}", i))
+    }}
+    cat(version)
+    """
+    writers = [start(home, code.format(me=me, writes=WRITES)) for me in range(WRITERS)]
+    assert [finish(writer) for writer in writers] == [str(WRITES)] * WRITERS
+    code = """
+    for (secret in dkuGetAuthInfo(with_secrets = TRUE)$secrets) cat(secret$key, secret$value, sep = "=", "\n")
+    invisible(dkuVaultInfo(verify = TRUE)$problems)
+    """
+    found = {line.rstrip("=") for line in finish(start(home, code)).splitlines()}
+    expected = {f"counter-{me}={me} {WRITES}" for me in range(WRITERS)}
+    expected |= {f"kept-{me}-{i}={me} {i}" for me in range(WRITERS) for i in range(100, WRITES + 1, 100)}
+    assert found == expected
+
+
+def test_a_killed_r_loses_no_acknowledged_write(home):
+    code = """
+    i <- 0
+    repeat {
+      i <- i + 1
+      cat(dkuSetSecret("counter", paste("value", i + START)), "\n")
+    }
+    """
+    acknowledged = 0
+    for _ in range(10):
+        writer = start(home, code.replace("START", str(acknowledged)))
+        seen = [int(writer.stdout.readline())]
+        time.sleep(random.uniform(0, 0.05))
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.communicate()[0]
+        # The last line may be cut short by the kill.
+        seen += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+        assert seen == list(range(acknowledged + 1, acknowledged + 1 + len(seen)))
+        out = finish(start(home, 'v <- dkuSecretVersions("counter"); cat(v$version[[1]], dkuGetSecret("counter"))'))
+        version, value = out.split(" ", 1)
+        # What was acknowledged is there; a write that was killed on its way back may be there, too.
+        assert int(version) in (seen[-1], seen[-1] + 1)
+        assert value == f"value {version}"
+        acknowledged = int(version)
+
+
+def test_each_login_that_begins_at_once_finds_one_vault(home):
+    """First use by R processes at once, several times over: one vault, one key, nothing left behind."""
+    for round in range(5):
+        place = home / str(round)
+        place.mkdir(mode=0o700)
+        writers = [start(place, f'dkuSetSecret("mine-{me}", "value {me}")') for me in range(4)]
+        for writer in writers:
+            finish(writer)
+        out = finish(start(place, 'cat(dkuListSecrets()$name)'))
+        assert out == "mine-0 mine-1 mine-2 mine-3"
+        assert [path.name for path in sorted((place / "data").iterdir())] == ["vault.db"]
+        names = sorted(path.name for path in (place / "config").iterdir())
+        assert names[:2] == ["anchor", "creation.lock"] and len(names) == 3 and names[2].startswith("root-")
