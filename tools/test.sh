@@ -19,6 +19,7 @@ LANGUAGE=en
 export PATH R_LIBS DKUSECRETS_HOME NOT_CRAN PYTHONDONTWRITEBYTECODE LC_ALL LANGUAGE
 rm -rf "$results" "$top/home" "$top/lib"
 mkdir -p "$results" "$top/lib"
+mkdir -m 700 "$top/home"
 
 # suite <name> <command...>: runs it, keeps its output and its exit status.
 suite() {

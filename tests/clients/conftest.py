@@ -9,10 +9,13 @@ import pytest
 def rscript(tmp_path):
     """Runs R code in a fresh Rscript with a vault of its own, and returns what it printed."""
 
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+
     def run(code, **env):
         done = subprocess.run(
             ["Rscript", "-e", code],
-            env={**os.environ, "DKUSECRETS_HOME": str(tmp_path / "home"), **env},
+            env={**os.environ, "DKUSECRETS_HOME": str(home), **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
