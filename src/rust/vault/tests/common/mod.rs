@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
@@ -32,6 +32,18 @@ impl Home {
         let vault = home.vault();
         for (name, text) in [("a", "value of a"), ("b", "old value of b"), ("b", "value of b"), ("c", "value of c")] {
             vault.set(name, &value(text), &Change::default()).unwrap();
+        }
+        home
+    }
+
+    /// Another home with the same files.
+    pub fn copy(&self) -> Home {
+        let home = Home::new();
+        for (from, to) in [(self.data(), home.data()), (self.config(), home.config())] {
+            std::fs::DirBuilder::new().mode(0o700).create(&to).unwrap();
+            for file in files(&from) {
+                std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+            }
         }
         home
     }
@@ -238,8 +250,9 @@ const SAID: &str = "@ ";
 /// Says something to the process that started this one. At the start of a line: the runner may have begun one.
 pub fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    out.write_all(format!("\n{SAID}{text}\n").as_bytes()).unwrap();
-    out.flush().unwrap();
+    // Who cannot be heard has nobody to tell that to.
+    let _ = out.write_all(format!("\n{SAID}{text}\n").as_bytes());
+    let _ = out.flush();
 }
 
 /// Waits until the process that started this one lets it go on, or ends.
@@ -250,6 +263,8 @@ pub fn wait() {
 /// A child process and what it says.
 pub struct Talk {
     pub child: Child,
+    /// A program that does something to it.
+    pub helper: Option<Child>,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -257,7 +272,7 @@ impl Talk {
     pub fn start(mut command: Command) -> Talk {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Talk { child, lines }
+        Talk { child, helper: None, lines }
     }
 
     /// The next thing it says; none when it has ended. What was cut off by its end was not said.
@@ -290,7 +305,9 @@ impl Talk {
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in std::iter::once(&mut self.child).chain(&mut self.helper) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
