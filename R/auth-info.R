@@ -123,10 +123,10 @@ all_keys <- function(x) {
 
 no_such_secret <- function(found, keys, show = 10) {
   if (found > 0) {
-    return(sprintf("there are only %d secrets here", found))
+    return(sprintf(if (found == 1) "there is only %d secret here" else "there are only %d secrets here", found))
   }
   if (length(keys) == 0) {
-    return(paste0("no secret matched: the vault holds none yet\n  dkuSetSecret(\"<name>\") stores one"))
+    return("no secret matched: the vault holds none yet\n  dkuSetSecret(\"<name>\") stores one")
   }
   more <- if (length(keys) > show) sprintf(" and %d more", length(keys) - show) else ""
   paste0(

@@ -34,8 +34,9 @@ way_out <- function(failure) {
   )
 }
 
+# Marks that turn the direction of text would turn the rest of the line with them (UAX #9).
 quoted <- function(name) {
-  encodeString(name, quote = "\"")
+  encodeString(gsub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", name), quote = "\"")
 }
 
 # An error found in R. `...` are named fields that a handler finds in the condition.
@@ -88,7 +89,8 @@ without_arguments <- function(call) {
 #' | `dkusecrets_error_damaged` | part of the database is not what it must be, by damage or by someone's hand |
 #' | `dkusecrets_error_newer_format` | the vault was written by a newer version of the package |
 #' | `dkusecrets_error_busy` | another process has been writing for over a minute |
-#' | `dkusecrets_error_no_space`, `dkusecrets_error_read_only`, `dkusecrets_error_io` | the file system refused |
+#' | `dkusecrets_error_permission` | the operating system refused access to a file or directory |
+#' | `dkusecrets_error_no_space`, `dkusecrets_error_read_only`, `dkusecrets_error_io` | the disk is full, mounted read-only, or failed |
 #' | `dkusecrets_error_unavailable` | the operating system lacks a service that is needed |
 #' | `dkusecrets_error_internal` | a mistake in the package: please report it |
 #'

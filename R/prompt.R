@@ -8,7 +8,7 @@ ask <- function(prompt, otherwise, call = sys.call(-1)) {
   } else if (!is.null(kernel <- notebook_prompt())) {
     kernel(prompt)
   } else {
-    abort_dku("no_prompt", paste0("there is nobody to ask in this session\n", otherwise), call = call)
+    abort_dku("no_prompt", paste(c("there is nobody to ask in this session", otherwise), collapse = "\n  "), call = call)
   }
   if (is.null(typed) || !nzchar(typed)) {
     abort_dku("cancelled", "nothing was typed, so nothing was done", call = call)

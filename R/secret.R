@@ -98,7 +98,10 @@ dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_ver
 
 ask_value <- function(name, call) {
   otherwise <- sprintf(
-    "dkuSetSecret(%1$s, readLines(\"stdin\", 1)) takes a line of standard input, dkuSetSecret(%1$s, paste(readLines(\"<file>\"), collapse = \"\\n\")) a file",
+    c(
+      "dkuSetSecret(%s, readLines(\"stdin\", 1)) takes a line of standard input",
+      "dkuSetSecret(%s, paste(readLines(\"<file>\"), collapse = \"\\n\")) takes a file"
+    ),
     quoted(name)
   )
   ask(sprintf("Value of the secret %s: ", quoted(name)), otherwise, call)
@@ -148,8 +151,10 @@ print.dkusecrets_list <- function(x, ...) {
   if (nrow(x) == 0) {
     cat("<no secrets: dkuSetSecret() stores one>\n")
   } else {
-    # The columns that are left, in a list of some of them.
-    print(structure(x, class = "data.frame"), ..., row.names = FALSE, right = FALSE)
+    shown <- structure(x, class = "data.frame")
+    times <- vapply(shown, inherits, NA, "POSIXct")
+    shown[times] <- lapply(shown[times], format, "%Y-%m-%d %H:%M")
+    print(shown, ..., row.names = FALSE, right = FALSE, na.print = "")
   }
   invisible(x)
 }

@@ -10,12 +10,12 @@ test_that("a value passes through unwrap() unchanged", {
 
 test_that("a failure becomes an error of its kind with its fields", {
   cnd <- tryCatch(
-    unwrap(failure("not_found", "no secret 'a'", matches = c("b", "c"))),
+    unwrap(failure("of_a_kind", "no secret 'a'", matches = c("b", "c"))),
     error = identity
   )
   expect_identical(
     class(cnd),
-    c("dkusecrets_error_not_found", "dkusecrets_error", "error", "condition")
+    c("dkusecrets_error_of_a_kind", "dkusecrets_error", "error", "condition")
   )
   expect_identical(conditionMessage(cnd), "no secret 'a'")
   expect_identical(cnd$matches, c("b", "c"))
@@ -64,4 +64,24 @@ test_that("the call of an error names the function and none of its arguments", {
   expect_null(without_arguments(quote((function(x) x)("hunter2"))))
   expect_null(without_arguments(NULL))
   expect_null(conditionCall(tryCatch(do.call(dkuSomething, list(1, 2)), error = identity)))
+})
+
+test_that("a failure whose way out has a name in R says it", {
+  cnd <- tryCatch(unwrap(failure("locked", "it is locked")), error = identity)
+  expect_identical(conditionMessage(cnd), "it is locked\n  dkuUnlock() asks for the passphrase")
+})
+
+test_that("every R function that a way out names is exported", {
+  named <- regmatches(deparse(way_out), gregexpr("dku[A-Za-z]+(?=\\()", deparse(way_out), perl = TRUE))
+  named <- unique(unlist(named))
+  expect_gt(length(named), 5)
+  expect_identical(setdiff(named, getNamespaceExports("dkusecrets")), character())
+})
+
+test_that("warn_dku() raises a ladder of classes too", {
+  cnd <- expect_warning(warn_dku("expired", "text", name = "a"), class = "dkusecrets_warning_expired")
+  expect_identical(
+    class(cnd), c("dkusecrets_warning_expired", "dkusecrets_warning", "warning", "condition")
+  )
+  expect_identical(cnd$name, "a")
 })

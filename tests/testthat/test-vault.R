@@ -1,0 +1,168 @@
+test_that("the first write creates a vault with a key file", {
+  local_vault()
+  expect_false(dkuVaultInfo()$exists)
+  dkuSetSecret("a", "v")
+  info <- dkuVaultInfo()
+  expect_true(info$exists)
+  expect_identical(info$provider, "file")
+  expect_false(info$locked)
+  expect_identical(c(info$secrets, info$removed, info$versions), c(1, 0, 1))
+  expect_identical(info$file_bytes, as.double(file.size(info$database)))
+  expect_length(info$problems, 0)
+  expect_match(info$store, "^[0-9a-f]{32}$")
+  expect_match(info$rust, "^[0-9.]+$")
+})
+
+test_that("information prints well and holds no name and no value", {
+  home <- local_vault()
+  stable <- function(lines) {
+    lines <- hide_home(home)(lines)
+    lines <- sub("^store .*", "store     <id>", lines)
+    lines <- sub("root-[0-9a-f]+", "root-<id>", lines)
+    lines <- sub("^size .*", "size      <size>", lines)
+    sub("^versions .*", "versions  <versions>", lines)
+  }
+  expect_snapshot(dkuVaultInfo(), transform = stable)
+  dkuSetSecret("name-in-clear", "value-in-clear")
+  expect_snapshot(dkuVaultInfo(verify = TRUE), transform = stable)
+  expect_no_match(paste(capture.output(str(unclass(dkuVaultInfo(TRUE)))), collapse = ""), "in-clear", fixed = TRUE)
+  info <- dkuVaultInfo()
+  file.rename(info$key_file, paste0(info$key_file, ".away"))
+  expect_snapshot(dkuVaultInfo(verify = TRUE), transform = stable)
+})
+
+test_that("a vault is created once, with what it is to keep", {
+  local_vault()
+  expect_identical(withVisible(dkuCreateVault(keep_versions = 2, keep_days = 5)), list(value = NULL, visible = FALSE))
+  expect_identical(unlist(dkuVaultInfo()[c("keep_versions", "keep_days")]), c(keep_versions = 2, keep_days = 5))
+  for (value in c("1", "2", "3")) dkuSetSecret("a", value)
+  expect_identical(dkuSecretVersions("a")$version, c(3, 2))
+  expect_error(dkuCreateVault(), class = "dkusecrets_error_exists")
+  expect_error(dkuCreateVault("passphrase", "long enough"), class = "dkusecrets_error_exists")
+  expect_identical(dkuGetSecret("a"), "3")
+})
+
+test_that("what is kept can be changed one by one", {
+  local_vault()
+  keeps <- function() unlist(dkuVaultInfo()[c("keep_versions", "keep_days")], use.names = FALSE)
+  dkuSetSecret("a", "v")
+  expect_identical(keeps(), c(10, 30))
+  dkuConfigureVault(keep_days = 90)
+  expect_identical(keeps(), c(10, 90))
+  dkuConfigureVault(keep_versions = 1)
+  expect_identical(keeps(), c(1, 90))
+  dkuConfigureVault()
+  expect_identical(keeps(), c(1, 90))
+})
+
+test_that("a vault with a passphrase is locked, unlocked and locked again", {
+  local_vault()
+  passphrase <- "correct horse \u00e9"
+  dkuCreateVault("passphrase", passphrase)
+  expect_identical(dkuVaultInfo()$provider, "passphrase")
+  dkuSetSecret("a", "v")
+  expect_identical(withVisible(dkuLock()), list(value = TRUE, visible = FALSE))
+  expect_false(dkuLock())
+  expect_true(dkuVaultInfo()$locked)
+  expect_error(dkuGetSecret("a"), class = "dkusecrets_error_locked")
+  expect_error(dkuSetSecret("a", "w"), class = "dkusecrets_error_locked")
+  expect_error(dkuGetAuthInfo(TRUE), class = "dkusecrets_error_locked")
+  expect_error(dkuUnlock("wrong"), class = "dkusecrets_error_wrong_passphrase")
+  expect_true(dkuVaultInfo()$locked)
+  # The same text, typed on a keyboard that composes.
+  expect_identical(withVisible(dkuUnlock("correct horse e\u0301")), list(value = NULL, visible = FALSE))
+  expect_identical(dkuGetSecret("a"), "v")
+  expect_identical(parallel::mclapply(1, function(i) dkuGetSecret("a")), list("v"))
+})
+
+test_that("messages about a locked vault name the way out", {
+  home <- local_vault()
+  dkuCreateVault("passphrase", "correct horse")
+  dkuLock()
+  expect_snapshot(error = TRUE, transform = hide_home(home), {
+    dkuGetSecret("a")
+    dkuUnlock("wrong")
+  })
+  expect_snapshot(cat(grep("^vault|^key", format(dkuVaultInfo()), value = TRUE), sep = "\n"))
+})
+
+test_that("a vault unlocked for a time is open to new processes of the same login", {
+  skip_if_not_installed("callr")
+  home <- local_vault()
+  dkuCreateVault("passphrase", "correct horse")
+  dkuSetSecret("a", "v")
+  dkuLock()
+  unlocked <- tryCatch(
+    {
+      dkuUnlock("correct horse", minutes = 1)
+      TRUE
+    },
+    dkusecrets_error_unavailable = function(cnd) FALSE
+  )
+  skip_if_not(unlocked, "no session keyring here")
+  expect_identical(callr::r(function() dkusecrets::dkuGetSecret("a")), "v")
+  expect_true(dkuLock())
+  expect_error(callr::r(function() dkusecrets::dkuGetSecret("a")), "locked")
+
+  dkuUnlock("correct horse", minutes = 1 / 60)
+  Sys.sleep(1.5)
+  expect_error(dkuGetSecret("a"), class = "dkusecrets_error_locked")
+})
+
+test_that("a passphrase that cannot be is refused, and no vault is made", {
+  local_vault()
+  for (x in list("short", "", 1, NA, c("correct", "horse"))) {
+    expect_error(dkuCreateVault("passphrase", x), class = "dkusecrets_error_invalid_argument")
+  }
+  expect_error(dkuCreateVault("file", "correct horse"), class = "dkusecrets_error_invalid_argument")
+  expect_error(dkuCreateVault("keyring"), class = "dkusecrets_error_invalid_argument")
+  expect_false(dkuVaultInfo()$exists)
+})
+
+test_that("without a vault there is nothing to unlock, and with a key file no need to", {
+  local_vault()
+  expect_error(dkuUnlock(), class = "dkusecrets_error_path")
+  expect_error(dkuUnlock("correct horse"), class = "dkusecrets_error_path")
+  expect_false(dkuLock())
+  dkuSetSecret("a", "v")
+  expect_null(dkuUnlock())
+  expect_null(dkuUnlock("whatever"))
+  expect_false(dkuLock())
+  expect_identical(dkuGetSecret("a"), "v")
+})
+
+test_that("an older copy of the database is found, and accepted by name", {
+  home <- local_vault()
+  dkuSetSecret("a", "1")
+  expect_identical(withVisible(dkuAcceptRestore()), list(value = FALSE, visible = FALSE))
+  database <- dkuVaultInfo()$database
+  backup <- withr::local_tempfile()
+  file.copy(database, backup)
+  dkuSetSecret("a", "2")
+  file.copy(backup, database, overwrite = TRUE)
+  for (use in list(dkuGetSecret, dkuRemoveSecret, dkuSecretVersions)) {
+    expect_error(use("a"), class = "dkusecrets_error_rolled_back")
+  }
+  expect_snapshot(dkuGetSecret("a"), error = TRUE, transform = hide_home(home))
+  expect_identical(names(dkuVaultInfo(verify = TRUE)$problems), "rolled_back")
+  expect_true(dkuAcceptRestore())
+  expect_identical(dkuGetSecret("a"), "1")
+  expect_length(dkuVaultInfo(verify = TRUE)$problems, 0)
+})
+
+test_that("damage is found by the first read that touches it, and reported", {
+  home <- local_vault()
+  dkuSetSecret("a", "v")
+  database <- dkuVaultInfo()$database
+  bytes <- readBin(database, "raw", file.size(database))
+  expect_error(
+    {
+      writeBin(bytes[seq_len(length(bytes) / 2)], database)
+      dkuGetSecret("a")
+    },
+    class = "dkusecrets_error_damaged"
+  )
+  expect_match(names(dkuVaultInfo(verify = TRUE)$problems), "damaged", all = FALSE)
+  writeBin(bytes, database)
+  expect_identical(dkuGetSecret("a"), "v")
+})
