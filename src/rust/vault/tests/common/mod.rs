@@ -147,7 +147,7 @@ pub fn error<T>(answer: Result<T>) -> Error {
 }
 
 /// The rows of a vault's database. `FORMAT.md`, "Rows".
-pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+pub type Table = BTreeMap<Vec<u8>, Vec<u8>>;
 
 pub const STORE: u8 = 0;
 pub const SLOTS: u8 = 1;
@@ -156,14 +156,14 @@ pub const RECORD: u8 = 3;
 pub const MANIFEST: u8 = 4;
 pub const PAGE: u8 = 6;
 
-pub fn rows(database: &Path) -> Rows {
+pub fn rows(database: &Path) -> Table {
     let connection = Connection::open(database).unwrap();
     let mut query = connection.prepare("SELECT key, value FROM row").unwrap();
     query.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(|r| r.unwrap()).collect()
 }
 
 /// Makes a vault's database hold these rows.
-pub fn write_rows(database: &Path, rows: &Rows) {
+pub fn write_rows(database: &Path, rows: &Table) {
     let mut connection = Connection::open(database).unwrap();
     let transaction = connection.transaction().unwrap();
     transaction.execute("DELETE FROM row", []).unwrap();
@@ -174,17 +174,21 @@ pub fn write_rows(database: &Path, rows: &Rows) {
 }
 
 /// The keys of all rows of one kind.
-pub fn keys_of(rows: &Rows, kind: u8) -> Vec<Vec<u8>> {
+pub fn keys_of(rows: &Table, kind: u8) -> Vec<Vec<u8>> {
     rows.keys().filter(|k| k[0] == kind).cloned().collect()
 }
 
 /// The key of a row of which there is one: of the manifests and pages, the one whose owner is a person.
-pub fn key_of(rows: &Rows, kind: u8) -> Vec<u8> {
+pub fn key_of(rows: &Table, kind: u8) -> Vec<u8> {
     let store = &rows[&[STORE][..]][4..20];
     let mut keys = keys_of(rows, kind);
     keys.retain(|k| kind == STORE || kind == SLOTS || &k[1..17] != store);
     assert_eq!(keys.len(), 1, "rows of kind {kind}");
     keys.remove(0)
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Says on standard output, past the test runner's capture, that a test could not be made here.
