@@ -221,7 +221,7 @@ pub fn again(test: &str, role: &str, home: &Path) -> Command {
 /// The same, run by another program.
 pub fn under(wrapper: &[&str], test: &str, role: &str, home: &Path) -> Command {
     let this = std::env::current_exe().unwrap();
-    let mut command = match wrapper {
+    let command = match wrapper {
         [] => Command::new(&this),
         [program, arguments @ ..] => {
             let mut command = Command::new(program);
@@ -229,7 +229,11 @@ pub fn under(wrapper: &[&str], test: &str, role: &str, home: &Path) -> Command {
             command
         }
     };
-    // One thread: then the test runs in the main one.
+    as_role(command, test, role, home)
+}
+
+/// The same, by a command that runs a copy of this program.
+pub fn as_role(mut command: Command, test: &str, role: &str, home: &Path) -> Command {
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
     command.env(ROLE, role).env(HOME, home).stdin(Stdio::null());
     command
