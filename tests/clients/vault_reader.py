@@ -279,7 +279,7 @@ def read_key_file(path, key_id):
     content = read_private(path)
     if content is None:
         raise VaultError("key_missing", f"{path} is missing")
-    found = re.fullmatch(rb"dkusecrets root key, format 1\n(?:.*\n)*?key ([0-9a-f]{64})\n(?:.*\n)*", content)
+    found = re.match(rb"dkusecrets root key, format 1\n(?:.*\n)*?key ([0-9a-f]{64})(?:\n|$)", content)
     key = bytes.fromhex(found[1].decode()) if found else b""
     if not key or subkey(key, b"key-id")[:8] != key_id:
         raise VaultError("wrong_key", f"{path} does not hold the key that its name says")
