@@ -112,7 +112,8 @@ os_login <- function(account = Sys.info()[["effective_user"]]) {
 # Without the class lapply() need not come back to `[[` for each secret.
 #' @export
 as.list.dkusecrets_secrets <- function(x, ...) {
-  attributes(x) <- attributes(x)["names"]
+  x <- unclass(x)
+  attr(x, "all_keys") <- NULL
   x
 }
 

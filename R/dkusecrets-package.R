@@ -1,5 +1,17 @@
 # The package's help page and the state of the session.
 
+#' @section Where to begin:
+#' `vignette("dkusecrets")` takes ten minutes. [dkuSetSecret()] stores a secret, [dkuGetAuthInfo()] reads
+#' all of them as DSS code does, [dkuGetSecret()] reads one, and [dkuVaultInfo()] says where and how the
+#' vault is.
+#'
+#' @section Settings:
+#' * The environment variable `DKUSECRETS_HOME`: an absolute path of a directory that exists, for the
+#'   vault to lie in. See [dkuVaultInfo()].
+#' * The option `dkusecrets.expired`: `"error"` makes it an error to read an expired secret, `"warning"`
+#'   (the default) a warning. See [dkuGetSecret()].
+#' * The option `askpass`: a function that asks for a value or a passphrase, as of the askpass package.
+#'
 #' @keywords internal
 "_PACKAGE"
 

@@ -16,10 +16,12 @@ ask <- function(prompt, otherwise, call = sys.call(-1)) {
   typed
 }
 
-# IRkernel's own way to ask in the notebook: askpass does not know it.
+# IRkernel's own way to ask in the notebook: askpass does not know it. The kernel puts it in the place
+# of the getPass package's function, or on the search path where that package is not installed.
 notebook_prompt <- function() {
   if (!"jupyter:irkernel" %in% search()) {
     return(NULL)
   }
-  get0("getPass", as.environment("jupyter:irkernel"), mode = "function", inherits = FALSE)
+  where <- if ("getPass" %in% loadedNamespaces()) asNamespace("getPass") else as.environment("jupyter:irkernel")
+  get0("getPass", where, mode = "function", inherits = FALSE)
 }

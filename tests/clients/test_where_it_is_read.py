@@ -3,6 +3,7 @@ knitted document and a plugin recipe. The sources are those of inst/examples, wh
 import json
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
 
@@ -36,7 +37,13 @@ class Person:
         done = subprocess.run(
             command,
             cwd=self.work,
-            env={**os.environ, "DKUSECRETS_HOME": str(self.home)},
+            env={
+                **os.environ,
+                "DKUSECRETS_HOME": str(self.home),
+                # Jupyter's own files, which would go to the home of whoever runs the tests.
+                "JUPYTER_DATA_DIR": str(self.work / "jupyter"),
+                "JUPYTER_RUNTIME_DIR": str(self.work / "jupyter" / "runtime"),
+            },
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -153,6 +160,23 @@ def test_notebook_shows_a_value_only_when_told_to(person):
 def test_notebook_without_the_secret_says_so(person):
     said = Notebook(person).execute(ok=False)
     assert "no secret matched: the vault holds none yet" in said
+
+
+def test_notebook_asks_for_a_value_without_showing_it(person):
+    """By the kernel's own password prompt, which a browser shows as dots."""
+    program = shutil.which("jupyter-nbconvert")
+    python = pathlib.Path(program).read_text().splitlines()[0].removeprefix("#!").split()[0]
+    kernel = person.work / "kernels" / "ir" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    argv = ["R", "--no-echo", "--no-save", "-e", "IRkernel::main()", "--args", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": argv, "display_name": "R", "language": "R"}))
+    script = pathlib.Path(__file__).with_name("notebook_stdin.py")
+    code = f'library(dkusecrets)\ndkuSetSecret("{NAME}")'
+    said = json.loads(person.run(python, str(script), str(kernel), code, "typed s3cret"))
+    assert said["status"] == "ok"
+    assert said["asked"] == [{"prompt": f'Value of the secret "{NAME}": ', "password": True}]
+    assert "s3cret" not in json.dumps(said["sent"])
+    person.run("Rscript", "-e", f'stopifnot(dkusecrets::dkuGetSecret("{NAME}") == "typed s3cret")')
 
 
 def knit(person, text, ok=True):
