@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs from Debian what a task needs and this machine does not have:
-#   install-deps.sh [demo] [test] [check]
+#   install-deps.sh [demo] [test] [check] [bench]
 set -eu
 
 fail() {
@@ -15,7 +15,8 @@ for task in "$@"; do
     demo) packages="$packages pandoc r-cran-rmarkdown r-cran-irkernel jupyter-nbconvert" ;;
     test) packages="$packages git python3 python3-venv r-cran-testthat r-cran-withr r-cran-callr r-cran-roxygen2" ;;
     check) packages="$packages git python3 qpdf tidy devscripts pandoc r-cran-knitr r-cran-rmarkdown r-cran-testthat r-cran-withr r-cran-callr" ;;
-    *) fail "no such task: $task (demo, test, check)" ;;
+    bench) packages="$packages r-cran-keyring" ;;
+    *) fail "no such task: $task (demo, test, check, bench)" ;;
     esac
 done
 
