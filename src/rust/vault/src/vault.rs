@@ -426,7 +426,7 @@ impl Vault {
         let ledger = *session.secrets.ledger();
         info.keep_versions = Some(ledger.retention.versions);
         info.keep_days = Some(ledger.retention.days);
-        if ledger.seen > (self.clock)() + DAY_MS {
+        if ledger.seen > (self.clock)().saturating_add(DAY_MS) {
             info.problems.push((
                 "warning".into(),
                 "the last write came from a clock that was ahead of this one by more than a day: removed secrets are kept until this clock has caught up".into(),
