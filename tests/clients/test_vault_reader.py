@@ -537,6 +537,11 @@ def file_deleted(v, **_):
     v.database.unlink()
 
 
+@case("vault_missing", EVERYTHING)
+def data_directory_deleted(v, **_):
+    shutil.rmtree(v.data)
+
+
 for what, change in {
     "empty": lambda d: b"",
     "cut in half": lambda d: d[: len(d) // 2],
@@ -568,6 +573,11 @@ def rows_of_text(v, **_):
 @case("key_missing", EVERYTHING)
 def key_deleted(v, **_):
     v.key_file.unlink()
+
+
+@case("key_missing", EVERYTHING)
+def configuration_directory_deleted(v, **_):
+    shutil.rmtree(v.config)
 
 
 @case("key_missing", EVERYTHING)

@@ -38,7 +38,7 @@ class BoxError(Exception):
 def read_vault(data, config, passphrase=None):
     """Everything in a vault: its settings, and by name each secret with its state and the values of all versions."""
     data, config = pathlib.Path(data), pathlib.Path(config)
-    for directory in (data, config):
+    for directory in filter(os.path.lexists, (data, config)):
         check_private(directory, stat.S_ISDIR)
     # Before the transaction, as it must not be newer than what is read there.
     anchor = read_private(config / "anchor")
