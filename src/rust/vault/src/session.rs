@@ -24,13 +24,15 @@ pub(crate) struct Session {
     pub(crate) secrets: Index<Head>,
     /// Whether an anchor is still to be made: only a vault in its first state may lack one.
     anchor_absent: bool,
+    /// Whether removed secrets were purged.
+    pub(crate) purged: bool,
 }
 
 impl Session {
     pub(crate) fn load(rows: Sqlite, place: Place, anchor: &Anchor) -> Result<Session> {
         let (site, chain) = chain::follow(&rows, &place)?;
         let secrets = Index::load(&rows, site.clone(), chain.user, chain.owner.clone(), "index")?;
-        Ok(Session { rows, place, site, chain, secrets, anchor_absent: anchor.is_absent() })
+        Ok(Session { rows, place, site, chain, secrets, anchor_absent: anchor.is_absent(), purged: false })
     }
 
     /// How far the directory and the index are.
@@ -185,6 +187,7 @@ impl Session {
         }
         let over = |h: &&Head| h.removed.is_some_and(|r| ledger.is_due(r));
         let over: Vec<Head> = self.secrets.all(&self.rows)?.filter(over).cloned().collect();
+        self.purged = !over.is_empty();
         for head in over {
             self.secrets.take(&self.rows, &head.name)?;
             self.destroy(&head.id, &head.versions)?;

@@ -64,6 +64,14 @@ impl Sqlite {
         Ok(sqlite)
     }
 
+    /// Writes the whole file anew. What is deleted is overwritten, but moving rows from one of its pages to another
+    /// leaves copies behind that SQLite knows nothing of: they would outlive the row.
+    pub(crate) fn rewrite(path: &Path) -> Result<()> {
+        let sqlite = Sqlite::connect(path)?;
+        sqlite.batch(WRITE_SETTINGS)?;
+        sqlite.batch("VACUUM")
+    }
+
     fn connect(path: &Path) -> Result<Sqlite> {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;

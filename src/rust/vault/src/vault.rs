@@ -258,10 +258,10 @@ impl Vault {
     /// with the number of versions destroyed.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`. After any other error they may be out of reach and still in the file: then once more.
     pub fn purge(&self, name: &str) -> Result<u64> {
         let name = check_name(name)?;
-        self.write_existing(&name, |session, now| {
+        let purged = self.write_existing(&name, |session, now| {
             let mut head = session.any(&name)?;
             if !head.is_live() {
                 session.secrets.take(&session.rows, &name)?;
@@ -273,7 +273,11 @@ impl Vault {
             head.updated = now;
             session.secrets.put(&session.rows, head)?;
             Ok(older.len() as u64)
-        })
+        })?;
+        if let (Found::Vault, place) = self.place.survey()? {
+            Sqlite::rewrite(&place.database())?;
+        }
+        Ok(purged)
     }
 
     /// Changes how much is kept. What is too much then goes at the next write of each secret; removed secrets whose
@@ -504,10 +508,14 @@ impl Vault {
         session.purge_due()?;
         session.secrets.save(&session.rows)?;
         let marks = session.now();
-        let Session { rows, site, place, chain, .. } = session;
+        let Session { rows, site, place, chain, purged, .. } = session;
         rows.commit()?;
         // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
         let _ = anchor::raise(&site, &chain.anchor, &place, &marks);
+        if purged {
+            // No failure of the write either; the next purge does it, too.
+            let _ = Sqlite::rewrite(&place.database());
+        }
         Ok(answer)
     }
 }
