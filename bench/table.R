@@ -78,7 +78,6 @@ number <- function(x) formatC(signif(x, 3), digits = 3, format = "fg", flag = "#
 
 header <- function(rounds) {
   info <- dkuVaultInfo()
-  commit <- system2("git", c("-C", shQuote(bench), "describe", "--always", "--dirty"), stdout = TRUE)
   c(
     "# Benchmarks", "",
     sprintf(
@@ -90,9 +89,16 @@ header <- function(rounds) {
       "- Machine: %s, %d cores, Linux %s, vault on %s",
       processor(), parallel::detectCores(), Sys.info()[["release"]], info$file_system
     ),
-    sprintf("- dkusecrets %s (%s), Rust %s, SQLite %s", info$package, commit, info$rust, info$sqlite),
+    sprintf("- dkusecrets %s (%s), Rust %s, SQLite %s", info$package, commit(), info$rust, info$sqlite),
     sprintf("- %s, keyring %s", R.version.string, utils::packageVersion("keyring"))
   )
+}
+
+# The package's own sources count; what else changed does not.
+commit <- function() {
+  git <- function(...) system2("git", c("-C", shQuote(dirname(bench)), ...), stdout = TRUE, stderr = FALSE)
+  changed <- git("status", "--porcelain", "--", "DESCRIPTION", "NAMESPACE", "R", "src/entrypoint.c", "src/rust")
+  paste0(git("rev-parse", "--short", "HEAD"), if (length(changed)) " and uncommitted changes")
 }
 
 processor <- function() {

@@ -55,19 +55,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The way from the store to one value: the store, its slots, the person's key, both manifests, the directory's page,
-/// one page of the index, one record. Page and record are others each time.
+/// The way from the store to one value, for a process that walked it before: the store, its slots, both manifests, a
+/// page of the index and a record, the last three with boxes to be opened. Page and record are others each time.
 fn read_one(path: &Path, until: Until) -> Result<Vec<Duration>> {
     let rows = rows(path)?;
     let parts = Parts::of(&rows);
-    let [way, pages, records] = [&parts.way, &parts.pages, &parts.records].map(|rows| Boxes::like(rows));
+    let (manifest, pages) = (Boxes::like(&[parts.manifest]), Boxes::like(&parts.pages));
+    let records = Boxes::like(&parts.records);
     repeat(until, |i| {
         let connection = begin_read(path)?;
         let mut query = connection.prepare("SELECT value FROM row WHERE key = ?1")?;
         for (key, _) in parts.way.iter().copied().chain([nth(&parts.pages, i), nth(&parts.records, i)]) {
             black_box(query.query_row([key], |row| row.get::<_, Vec<u8>>(0))?);
         }
-        way.decrypt();
+        manifest.decrypt();
         pages.decrypt_one(i);
         records.decrypt_one(i);
         Ok(())
@@ -77,7 +78,8 @@ fn read_one(path: &Path, until: Until) -> Result<Vec<Duration>> {
 /// The whole table, in the order it lies in the file.
 fn read_all(path: &Path, until: Until) -> Result<Vec<Duration>> {
     let rows = rows(path)?;
-    let boxes = Boxes::like(&rows.iter().collect::<Vec<_>>());
+    let parts = Parts::of(&rows);
+    let boxes = Boxes::like(&[&[parts.manifest], &parts.pages[..], &parts.records].concat());
     repeat(until, |_| {
         let connection = begin_read(path)?;
         let mut query = connection.prepare("SELECT key, value FROM row")?;
@@ -131,10 +133,10 @@ fn write(path: &Path, until: Until) -> Result<Vec<Duration>> {
     times
 }
 
-/// What one read begins with, and what it looks for.
 struct Parts<'r> {
+    /// What each read begins with.
     way: Vec<&'r Row>,
-    /// Of the index of secrets, as the two below.
+    /// What it looks for: one of the pages and one of the records. These three hold the person's secrets.
     manifest: &'r Row,
     pages: Vec<&'r Row>,
     records: Vec<&'r Row>,
@@ -146,7 +148,7 @@ impl Parts<'_> {
         let store_id = &store.1[4..20];
         let of_store = |row: &Row| row.0.len() > 16 && row.0[1..17] == *store_id;
         let of_person = |tag| rows.iter().filter(move |row| row.0[0] == tag && !of_store(row));
-        let way = rows.iter().filter(|row| row.0[0] != RECORD && (row.0[0] != PAGE || of_store(row)));
+        let way = rows.iter().filter(|row| [STORE, SLOTS, MANIFEST].contains(&row.0[0]));
         Parts {
             way: way.collect(),
             manifest: of_person(MANIFEST).next().expect("an index"),
@@ -165,11 +167,8 @@ struct Boxes {
 impl Boxes {
     fn like(rows: &[&Row]) -> Boxes {
         let cipher = Aes256Gcm::new(&[7; 32].into());
-        // The store's row is in clear; slots and manifests have a few bytes around their box.
-        let boxes = rows.iter().filter(|row| row.0[0] != STORE).map(|(key, value)| match key[0] {
-            SLOTS => value.len() - value.len() % 64,
-            _ => value.len() - HEADER - TAG,
-        });
+        // A manifest's row begins with its sequence number.
+        let boxes = rows.iter().map(|(key, value)| value.len() - HEADER - TAG - if key[0] == MANIFEST { 8 } else { 0 });
         let seal = |length| cipher.encrypt(&[0; 12].into(), Payload::from(&vec![0; length][..])).expect("sealing");
         Boxes { sealed: boxes.map(seal).collect(), cipher }
     }
