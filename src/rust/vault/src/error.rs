@@ -236,3 +236,23 @@ fn other_keys(others: &[PathBuf]) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn failures_of_the_system_by_kind() {
+        let kind = |code: rustix::io::Errno| Error::io("write", Path::new("/file"), code).kind();
+        use rustix::io::Errno;
+        assert_eq!((kind(Errno::NOSPC), kind(Errno::DQUOT)), ("no_space", "no_space"));
+        assert_eq!(
+            (kind(Errno::ROFS), kind(Errno::ACCESS), kind(Errno::PERM)),
+            ("read_only", "permission", "permission")
+        );
+        assert_eq!((kind(Errno::NOTDIR), kind(Errno::IO), kind(Errno::NOENT)), ("path", "io", "io"));
+        let error = Error::io("write", Path::new("/file"), io::Error::other("said"));
+        assert_eq!(error.to_string(), "could not write /file: said");
+    }
+}

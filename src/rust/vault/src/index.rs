@@ -332,3 +332,198 @@ fn encode_page<E: Entry>(entries: &[E]) -> Result<Zeroizing<Vec<u8>>> {
     let entries = entries.iter().map(|e| Bytes::new(e)).collect();
     encode(&SealedPage { layout: LAYOUT, entries })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Visit;
+    use proptest::prelude::*;
+
+    /// Rows in a map.
+    #[derive(Default)]
+    struct Memory(RefCell<BTreeMap<Vec<u8>, Vec<u8>>>);
+
+    impl Rows for Memory {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+            Ok(self.0.borrow().get(key).cloned())
+        }
+        fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()> {
+            self.0.borrow().iter().filter(|(k, _)| k.starts_with(prefix)).try_for_each(|(k, v)| visit(k, v))
+        }
+        fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+            self.0.borrow_mut().insert(key.into(), value.into());
+            Ok(())
+        }
+        fn replace(&self, key: &[u8], expected: &[u8], value: &[u8]) -> Result<bool> {
+            let was = self.get(key)?.as_deref() == Some(expected);
+            if was {
+                self.put(key, value)?;
+            }
+            Ok(was)
+        }
+        fn delete(&self, key: &[u8]) -> Result<bool> {
+            Ok(self.0.borrow_mut().remove(key).is_some())
+        }
+        fn commit(self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+    struct Word {
+        name: String,
+        text: String,
+    }
+
+    impl Entry for Word {
+        fn name(&self) -> &str {
+            &self.name
+        }
+    }
+
+    fn site() -> Rc<Site> {
+        Rc::new(Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] })
+    }
+
+    fn owner_keys() -> OwnerKeys {
+        OwnerKeys::new(&Key::from_bytes(&[3; 32]).unwrap(), 1).unwrap()
+    }
+
+    fn new() -> Index<Word> {
+        Index::new(site(), [4; 16], owner_keys(), "index", Ledger::default())
+    }
+
+    fn load(rows: &Memory) -> Index<Word> {
+        Index::load(rows, site(), [4; 16], owner_keys(), "index").unwrap()
+    }
+
+    /// What the manifest says of the pages is so, and each entry lies where a search looks for it.
+    fn check(rows: &Memory, expected: &BTreeMap<String, String>) {
+        let mut index = load(rows);
+        let pages = index.page_count();
+        assert!(pages.is_power_of_two() && index.manifest.bytes <= u64::from(pages) * PAGE_TARGET);
+        let plain: Vec<_> = (0..pages).map(|number| index.open_page(rows, number).unwrap()).collect();
+        assert_eq!(plain.iter().map(|p| p.len() as u64).sum::<u64>(), index.manifest.bytes);
+        assert_eq!(index.manifest.entries, expected.len() as u64);
+        for (name, text) in expected {
+            assert_eq!(index.find(rows, name).unwrap().unwrap().text, *text);
+            assert_eq!(index.find(rows, &format!("{name} ")).unwrap(), None);
+        }
+        index.load_all(rows).unwrap();
+        for (&number, page) in &index.pages {
+            assert!(page.entries.is_sorted_by(|a, b| a.name < b.name));
+            assert!(page.entries.iter().all(|e| index.page_of(&e.name).unwrap() == number));
+        }
+        let all: BTreeMap<_, _> = index.take_all(rows).unwrap().into_iter().map(|w| (w.name, w.text)).collect();
+        assert_eq!(all, *expected);
+    }
+
+    #[test]
+    fn every_name_is_found_at_any_size() {
+        let (rows, mut expected) = (Memory::default(), BTreeMap::new());
+        new().save(&rows).unwrap();
+        check(&rows, &expected);
+        let mut counts = Vec::new();
+        for size in [1, 2, 10, 100, 500, 2_000, 10_000] {
+            let mut index = load(&rows);
+            for i in expected.len()..size {
+                let word = Word { name: format!("name {i}"), text: "text ".repeat(i % 30) };
+                expected.insert(word.name.clone(), word.text.clone());
+                index.put(&rows, word).unwrap();
+            }
+            let before = index.sequence;
+            index.save(&rows).unwrap();
+            assert_eq!(index.sequence, before + 1);
+            check(&rows, &expected);
+            counts.push(index.page_count());
+        }
+        assert!(counts[0] == 1 && counts.is_sorted() && counts[6] >= 64, "{counts:?}");
+        let mut index = load(&rows);
+        for i in (0..10_000).step_by(3) {
+            let name = format!("name {i}");
+            assert_eq!(index.take(&rows, &name).unwrap().map(|w| w.name), expected.remove_entry(&name).map(|e| e.0));
+            assert_eq!(index.take(&rows, &name).unwrap(), None);
+        }
+        index.save(&rows).unwrap();
+        check(&rows, &expected);
+    }
+
+    /// An entry alone that is larger than a page is meant to be.
+    #[test]
+    fn entries_larger_than_a_page() {
+        let (rows, mut expected) = (Memory::default(), BTreeMap::new());
+        let mut index = new();
+        for i in 0..20 {
+            let word = Word { name: format!("name {i}"), text: "x".repeat(i * 3_000) };
+            expected.insert(word.name.clone(), word.text.clone());
+            index.put(&rows, word).unwrap();
+            index.save(&rows).unwrap();
+            check(&rows, &expected);
+        }
+    }
+
+    /// Two that read the same state cannot both write.
+    #[test]
+    fn the_second_of_two_writers_is_refused() {
+        let rows = Memory::default();
+        new().save(&rows).unwrap();
+        let (mut one, mut other) = (load(&rows), load(&rows));
+        one.put(&rows, Word { name: "a".into(), text: "1".into() }).unwrap();
+        one.save(&rows).unwrap();
+        assert_eq!(other.write_manifest(&rows).unwrap_err().kind(), "busy");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u8, usize),
+        Take(u8),
+        Find(u8),
+        All,
+        Save,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            5 => (any::<u8>(), 0..2_000_usize).prop_map(|(name, length)| Step::Put(name, length)),
+            2 => any::<u8>().prop_map(Step::Take),
+            3 => any::<u8>().prop_map(Step::Find),
+            1 => Just(Step::All),
+            2 => Just(Step::Save),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_sequence_agrees_with_a_map(steps in prop::collection::vec(step(), 1..120)) {
+            let (rows, mut expected) = (Memory::default(), BTreeMap::new());
+            let mut index = new();
+            index.save(&rows).unwrap();
+            for step in steps {
+                match step {
+                    Step::Put(name, length) => {
+                        let word = Word { name: format!("{name}"), text: "x".repeat(length) };
+                        expected.insert(word.name.clone(), word.text.clone());
+                        index.put(&rows, word).unwrap();
+                    }
+                    Step::Take(name) => {
+                        let taken = index.take(&rows, &name.to_string()).unwrap().map(|w| w.text);
+                        prop_assert_eq!(taken, expected.remove(&name.to_string()));
+                    }
+                    Step::Find(name) => {
+                        let found = index.find(&rows, &name.to_string()).unwrap().map(|w| w.text);
+                        prop_assert_eq!(found.as_ref(), expected.get(&name.to_string()));
+                    }
+                    Step::All => prop_assert_eq!(index.all(&rows).unwrap().count(), expected.len()),
+                    Step::Save => {
+                        index.save(&rows).unwrap();
+                        index = load(&rows);
+                    }
+                }
+            }
+            index.save(&rows).unwrap();
+            check(&rows, &expected);
+        }
+    }
+}

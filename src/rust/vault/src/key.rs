@@ -134,3 +134,64 @@ pub(crate) fn unhex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 5869, appendix A: test cases 1 to 3, those of SHA-256.
+    #[test]
+    fn hkdf() {
+        let range = |from: u8, to: u8| (from..=to).collect::<Vec<u8>>();
+        let cases = [
+            (
+                vec![0x0b; 22],
+                Some(range(0, 0x0c)),
+                range(0xf0, 0xf9),
+                "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+            ),
+            (
+                range(0, 0x4f),
+                Some(range(0x60, 0xaf)),
+                range(0xb0, 0xff),
+                "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c\
+                 59045a99cac7827271cb41c65e590e09da3275600c2f09b8367793a9aca3db71\
+                 cc30c58179ec3e87c14c01d5c1f3434f1d87",
+            ),
+            (
+                vec![0x0b; 22],
+                None,
+                Vec::new(),
+                "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
+            ),
+        ];
+        for (key, salt, info, expected) in cases {
+            let mut out = vec![0; expected.len() / 2];
+            expand(&key, salt.as_deref(), &[&info], &mut out).unwrap();
+            assert_eq!(hex(&out), expected);
+            // In parts.
+            let (front, back) = info.split_at(info.len() / 3);
+            expand(&key, salt.as_deref(), &[front, &[], back], &mut out).unwrap();
+            assert_eq!(hex(&out), expected);
+        }
+        assert_eq!(expand(&[1], None, &[], &mut vec![0; 255 * 32 + 1]).unwrap_err().kind(), "internal");
+    }
+
+    #[test]
+    fn hexadecimal_digits() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(hex(&bytes[..17]), "000102030405060708090a0b0c0d0e0f10");
+        assert_eq!(*unhex(&hex(&bytes)).unwrap(), bytes);
+        for wrong in ["0", "0g", "0A", " 0", "+1", "\u{e9}", "\u{664}\u{664}"] {
+            assert!(unhex(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn subkeys_differ() {
+        let key = Key::from_bytes(&[1; 32]).unwrap();
+        let all = [Purpose::Box, Purpose::Page, Purpose::Anchor, Purpose::Id].map(|p| key.subkey(p).unwrap());
+        assert!(all.iter().enumerate().all(|(i, k)| *k != key && !all[..i].contains(k)));
+        assert_eq!(key.id().unwrap(), all[3].bytes()[..8]);
+    }
+}

@@ -49,3 +49,46 @@ pub(crate) fn close_matches<'a>(wanted: &str, names: impl Iterator<Item = &'a st
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     scored.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        // Characters are counted after normalisation, and in it three may become one, or one three.
+        let composed = "\u{1112}\u{1161}\u{11ab}".repeat(255);
+        assert_eq!(check_name(&composed).unwrap(), "\u{d55c}".repeat(255));
+        assert_eq!(check_name(&"\u{1d160}".repeat(85)).unwrap().chars().count(), 255);
+        for wrong in [String::new(), "x".repeat(256), "\u{1d160}".repeat(86), "x".repeat(1 << 20)] {
+            assert_eq!(check_name(&wrong).unwrap_err().kind(), "invalid_name");
+        }
+        for wrong in ["a\nb", "a\tb", "\0", "\u{7f}", "\u{85}", "\u{9f}"] {
+            assert_eq!(check_name(wrong).unwrap_err().kind(), "invalid_name", "{wrong:?}");
+        }
+        for right in [" ", "\u{a0}", "\u{200d}", "\u{1f468}\u{200d}\u{1f469}", "\u{202e}abc", "%s'\";--", "/../"] {
+            assert_eq!(check_name(right).unwrap(), right);
+        }
+    }
+
+    #[test]
+    fn descriptions() {
+        assert_eq!(check_description("").unwrap(), "");
+        assert_eq!(check_description("a\n\tb e\u{301}").unwrap(), "a\n\tb \u{e9}");
+        assert!(check_description(&"e\u{301}".repeat(1000)).is_ok());
+        for wrong in ["x".repeat(1001), "a\rb".into(), "\0".into(), "\u{1b}[31m".into()] {
+            assert_eq!(check_description(&wrong).unwrap_err().kind(), "invalid_argument");
+        }
+    }
+
+    #[test]
+    fn names_that_are_close() {
+        let all = ["Snowflake-prod", "snowflake-test", "postgres", "snowflake", "api key"];
+        let close = |wanted| close_matches(wanted, all.into_iter());
+        assert_eq!(close("snowflak"), ["snowflake", "Snowflake-prod", "snowflake-test"]);
+        assert_eq!(close("POSTGRES"), ["postgres"]);
+        assert!(close("zzz").is_empty() && close("").is_empty());
+        // Equally close ones in the order of their names, and no more than three.
+        assert_eq!(close_matches("key", ["key4", "key2", "key3", "key1"].into_iter()), ["key1", "key2", "key3"]);
+    }
+}

@@ -75,3 +75,57 @@ pub(crate) fn derive(passphrase: &Passphrase, salt: &[u8; 16], cost: Cost) -> Re
         .map_err(|_| Error::Internal("Argon2 refused its parameters"))?;
     Ok(Key::from_bytes(key.as_slice()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::hex;
+
+    fn derived(text: &str, salt: &[u8; 16], cost: Cost) -> String {
+        hex(derive(&Passphrase::new(text), salt, cost).unwrap().unwrap().bytes())
+    }
+
+    /// RFC 9106 has one answer for Argon2id, with a secret and associated data, which slots lack (`known_answers.rs`
+    /// asks for it). These come from OpenSSL 3's Argon2id by way of Python's `cryptography`, after it gave that one.
+    #[test]
+    fn argon2id() {
+        let salt: [u8; 16] = std::array::from_fn(|i| i as u8);
+        assert_eq!(
+            derived("correct horse battery staple", &salt, Cost::RECOMMENDED),
+            "853b272a44db1421c02962669a55eb0994f3cab385ed1c4c79253eee19bab49e"
+        );
+        let least = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let expected = "1962a13408e42148549585482c2a12d22b4142cf5e443fb6d9e0960b4294a7d6";
+        assert_eq!(derived("gar\u{e7}on", b"ssssssssssssssss", least), expected);
+        assert_eq!(derived("garc\u{327}on", b"ssssssssssssssss", least), expected);
+    }
+
+    /// RFC 9106, section 4: the second recommended option.
+    #[test]
+    fn the_recommended_cost() {
+        let Cost { memory_kib, passes, lanes } = Cost::RECOMMENDED;
+        assert_eq!((memory_kib, passes, lanes), (65_536, 3, 4));
+        assert!(Cost::RECOMMENDED.is_bearable());
+    }
+
+    #[test]
+    fn costs_beyond_bounds_are_refused_before_anything_runs() {
+        let bearable = Cost { memory_kib: 2 * 1024 * 1024, passes: 16, lanes: 16 };
+        assert!(bearable.is_bearable());
+        for cost in [
+            Cost { memory_kib: 3 * 1024 * 1024, ..Cost::RECOMMENDED },
+            Cost { memory_kib: bearable.memory_kib + 1, ..bearable },
+            Cost { memory_kib: u32::MAX, passes: u32::MAX, lanes: u32::MAX },
+            Cost { passes: 17, ..bearable },
+            Cost { lanes: 17, ..bearable },
+            // Argon2 itself refuses these.
+            Cost { passes: 0, ..Cost::RECOMMENDED },
+            Cost { lanes: 0, ..Cost::RECOMMENDED },
+            Cost { memory_kib: 8 * 4 - 1, ..Cost::RECOMMENDED },
+        ] {
+            let begun = std::time::Instant::now();
+            assert!(derive(&Passphrase::new("passphrase"), &[0; 16], cost).unwrap().is_none());
+            assert!(begun.elapsed() < std::time::Duration::from_millis(50), "{:?}", begun.elapsed());
+        }
+    }
+}

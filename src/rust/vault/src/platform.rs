@@ -259,3 +259,52 @@ pub(crate) fn file_system(path: &Path) -> Option<(String, bool)> {
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|e| Error::io("look at", path, e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_for_one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = lock(&path, Duration::ZERO).unwrap();
+        let begun = Instant::now();
+        assert!(matches!(lock(&path, Duration::from_millis(30)).map(drop), Err(Error::Busy(busy)) if busy == path));
+        assert!(begun.elapsed() >= Duration::from_millis(30));
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || lock(&path, Duration::from_secs(60)).map(drop)
+        });
+        std::thread::sleep(Duration::from_millis(30));
+        drop(held);
+        waiting.join().unwrap().unwrap();
+        assert_eq!(look(&path).unwrap().unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn renaming_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        std::fs::write(&from, "new").unwrap();
+        std::fs::write(&to, "old").unwrap();
+        assert_eq!(rename_without_replacing(&from, &to).unwrap_err().kind(), "io");
+        assert_eq!((std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+        std::fs::remove_file(&to).unwrap();
+        rename_without_replacing(&from, &to).unwrap();
+        assert!(look(&from).unwrap().is_none() && std::fs::read(&to).unwrap() == b"new");
+    }
+
+    #[test]
+    fn a_small_file_is_read_up_to_its_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert!(read_private(&path, 10).unwrap().is_none());
+        for (length, read) in [(0, 0), (9, 9), (10, 10), (11, 11), (5_000, 11)] {
+            remove_if_there(&path).unwrap();
+            write_durably(&path, &directory.path().join("scratch"), &vec![b'x'; length]).unwrap();
+            assert_eq!(read_private(&path, 10).unwrap().unwrap().len(), read);
+        }
+        assert_eq!(write_durably(&path, &directory.path().join("scratch"), b"other").unwrap_err().kind(), "io");
+    }
+}

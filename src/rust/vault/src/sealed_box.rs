@@ -153,3 +153,33 @@ pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<
 pub(crate) fn commit_of(sealed: &[u8]) -> Option<Commit> {
     sealed.get(HEADER + SALT..BODY)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::hex;
+
+    /// McGrew and Viega, "The Galois/Counter Mode of Operation (GCM)", appendix B: test cases 13 and 14, which have a
+    /// nonce of zeroes as our boxes have, and no associated data.
+    #[test]
+    fn aes_256_gcm() {
+        let one_time = OneTime { okm: Zeroizing::new([0; 64]), bind: Vec::new() };
+        let seal = |message: &[u8]| {
+            let payload = Payload { msg: message, aad: &one_time.bind };
+            hex(&one_time.cipher().unwrap().encrypt(&[0; 12].into(), payload).unwrap())
+        };
+        assert_eq!(seal(&[]), "530f8afbc74536b9a963b4f1c4cb738b");
+        assert_eq!(seal(&[0; 16]), "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
+    }
+
+    #[test]
+    fn the_commitment_is_where_it_is_read() {
+        let (key, context) =
+            (Key::from_bytes(&[1; 32]).unwrap(), Context::Page { store: &[2; 16], owner: &[3; 16], page: 4 });
+        let sealed = seal_with_salt(&key, 5, &context, b"value", &[6; 32]).unwrap();
+        let one_time = OneTime::derive(&key, &[1, 1, 0, 0, 0, 5], &[6; 32], &context).unwrap();
+        assert_eq!(commit_of(&sealed).unwrap(), one_time.commit());
+        assert_eq!(commit_of(&sealed[..70]).unwrap(), one_time.commit());
+        assert!(commit_of(&sealed[..69]).is_none() && commit_of(&[]).is_none());
+    }
+}

@@ -149,3 +149,42 @@ impl Slot {
         site.unsealed(Part::Slot(self.number), BoxError::Tampered)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passphrase::Cost;
+    use std::time::{Duration, Instant};
+
+    /// A slot that asks for more than a machine should give is refused before anything runs.
+    #[test]
+    fn a_slot_that_costs_too_much() {
+        let site = Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] };
+        let cost = Cost { memory_kib: 3 * 1024 * 1024, ..Cost::RECOMMENDED };
+        let (provider, root) = (Key::random().unwrap(), Key::random().unwrap());
+        let slot = Slot::seal(&site, 1, Parameters::Passphrase { salt: [3; 16], cost }, &provider, &root).unwrap();
+        let slots = Slot::parse_all(&site, &slot.row().unwrap()).unwrap();
+        let begun = Instant::now();
+        let refused = slots[0].try_passphrase(&site, &Passphrase::new("passphrase")).unwrap_err();
+        assert_eq!(refused.kind(), "damaged");
+        assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_slot_is_bound_to_its_number_parameters_and_store() {
+        let site = Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] };
+        let (provider, root) = (Key::random().unwrap(), Key::random().unwrap());
+        let slot = Slot::seal(&site, 1, Parameters::KeyFile { id: [7; 8] }, &provider, &root).unwrap();
+        assert!(slot.unseal(&site, &provider).unwrap().unwrap() == root);
+        assert!(slot.unseal(&site, &root).unwrap().is_none());
+        let other = Site { store: [9; 16], ..site.clone() };
+        assert!(slot.unseal(&other, &provider).unwrap().is_none());
+        let sealed = slot.sealed.clone();
+        for changed in [
+            Slot { number: 2, ..slot },
+            Slot { number: 1, parameters: Parameters::KeyFile { id: [7; 8] }, digest: [0; 32], sealed },
+        ] {
+            assert!(changed.unseal(&site, &provider).unwrap().is_none());
+        }
+    }
+}

@@ -177,3 +177,118 @@ fn failure(path: &Path, error: rusqlite::Error) -> Error {
         _ => Error::Damaged { path: path.into(), what: format!("SQLite says: {said}") },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    /// Which of our errors SQLite's become. Those that a test cannot bring about in good time are only asked for here:
+    /// a minute's wait for a lock, a disk that fails.
+    #[test]
+    fn kinds_of_failure() {
+        for (code, kind) in [
+            (ffi::SQLITE_BUSY, "busy"),
+            (ffi::SQLITE_BUSY_SNAPSHOT, "busy"),
+            (ffi::SQLITE_LOCKED, "busy"),
+            (ffi::SQLITE_FULL, "no_space"),
+            (ffi::SQLITE_READONLY, "read_only"),
+            (ffi::SQLITE_READONLY_DIRECTORY, "read_only"),
+            (ffi::SQLITE_PERM, "read_only"),
+            (ffi::SQLITE_CANTOPEN, "read_only"),
+            (ffi::SQLITE_IOERR, "io"),
+            (ffi::SQLITE_IOERR_FSYNC, "io"),
+            (ffi::SQLITE_CORRUPT, "damaged"),
+            (ffi::SQLITE_NOTADB, "damaged"),
+            (ffi::SQLITE_ERROR, "damaged"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("said".into()));
+            let ours = failure(Path::new("/vault.db"), error);
+            assert_eq!(ours.kind(), kind, "{code}");
+            assert!(ours.to_string().contains("/vault.db"), "{ours}");
+        }
+        let shape = failure(Path::new("/vault.db"), rusqlite::Error::QueryReturnedNoRows);
+        assert_eq!(shape.kind(), "damaged");
+    }
+
+    /// Over a minute in all, and then an end.
+    #[test]
+    fn waiting_ends() {
+        assert!(wait(0));
+        assert!(!wait(i32::MAX));
+    }
+
+    fn empty() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault.db");
+        std::fs::write(&path, "").unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn rows_come_and_go() {
+        let (_directory, path) = empty();
+        let rows = Sqlite::begin_new(&path).unwrap();
+        for key in [&[3_u8, 1][..], &[3, 0], &[2, 255], &[4], &[3, 1, 7], &[3]] {
+            rows.put(key, b"old").unwrap();
+        }
+        rows.put(&[3, 1], b"new").unwrap();
+        assert!(rows.delete(&[3, 0]).unwrap() && !rows.delete(&[3, 0]).unwrap());
+        assert!(!rows.replace(&[4], b"other", b"new").unwrap() && !rows.replace(&[9], b"old", b"new").unwrap());
+        assert!(rows.replace(&[4], b"old", b"new").unwrap());
+        rows.commit().unwrap();
+
+        // What is not committed is not there.
+        let rows = Sqlite::begin(&path, Intent::Write).unwrap();
+        rows.put(&[3, 2], b"lost").unwrap();
+        drop(rows);
+
+        let rows = Sqlite::begin(&path, Intent::Read).unwrap();
+        assert_eq!(rows.get(&[3, 1]).unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(rows.get(&[3, 2]).unwrap(), None);
+        let mut found = Vec::new();
+        let visited = rows.scan(&[3], &mut |key, value| {
+            found.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        });
+        visited.unwrap();
+        let expected = [(&[3_u8][..], "old"), (&[3, 1], "new"), (&[3, 1, 7], "old")];
+        assert_eq!(found, expected.map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())));
+        // An error ends it.
+        let mut visits = 0;
+        let ended = rows.scan(&[3], &mut |_, _| {
+            visits += 1;
+            Err(Error::Internal("enough"))
+        });
+        assert_eq!((ended.unwrap_err().kind(), visits), ("internal", 1));
+        assert_eq!(rows.integrity().unwrap(), "ok");
+    }
+
+    /// A file of the wrong shape: text where bytes belong.
+    #[test]
+    fn rows_of_the_wrong_type() {
+        let (_directory, path) = empty();
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("CREATE TABLE row (key, value); INSERT INTO row VALUES (x'00', 'text'), (5, 6)")
+            .unwrap();
+        drop(connection);
+        let rows = Sqlite::begin(&path, Intent::Read).unwrap();
+        assert_eq!(rows.get(&[0]).unwrap_err().kind(), "damaged");
+        assert_eq!(rows.scan(&[], &mut |_, _| Ok(())).unwrap_err().kind(), "damaged");
+    }
+
+    #[test]
+    fn what_a_connection_sets() {
+        let (_directory, path) = empty();
+        Sqlite::begin_new(&path).unwrap().commit().unwrap();
+        let rows = Sqlite::begin(&path, Intent::Write).unwrap();
+        let setting = |name: &str| rows.connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).unwrap();
+        // EXTRA: the journal's removal is durable, too.
+        assert_eq!(setting("synchronous"), 3);
+        assert_eq!((setting("secure_delete"), setting("temp_store"), setting("cell_size_check")), (1, 2, 1));
+        assert_eq!((setting("application_id"), setting("user_version")), (0x646b_7573, 1));
+        let journal: String = rows.connection.pragma_query_value(None, "journal_mode", |r| r.get(0)).unwrap();
+        assert_eq!(journal, "delete");
+    }
+}
