@@ -1,0 +1,171 @@
+//! Many processes, and threads, at one vault: nothing lost, no error, no lost update.
+mod common;
+use common::*;
+use std::collections::BTreeSet;
+use std::time::Instant;
+use vault::*;
+
+/// Starts processes in roles 0 to n - 1, lets them go on together, and sees them end well.
+fn together(test: &str, processes: usize, home: &Home) -> Vec<Vec<String>> {
+    let mut children: Vec<Talk> =
+        (0..processes).map(|i| Talk::start(again(test, &i.to_string(), home.path()))).collect();
+    for child in &mut children {
+        assert_eq!(child.hear().unwrap(), "ready");
+    }
+    children.iter_mut().for_each(Talk::go_on);
+    let mut said = Vec::new();
+    for child in &mut children {
+        let mut lines = Vec::new();
+        while let Some(line) = child.hear() {
+            lines.push(line);
+        }
+        child.must_succeed();
+        said.push(lines);
+    }
+    said
+}
+
+fn begin() {
+    say("ready");
+    wait();
+}
+
+/// Eight processes write a thousand times each: half of it to secrets of their own, half to one that all share.
+#[test]
+fn eight_processes_write_a_thousand_times_each() {
+    let test = "eight_processes_write_a_thousand_times_each";
+    if let Some((role, home)) = role() {
+        let vault = Vault::under(home);
+        begin();
+        for i in 0..500 {
+            set(&vault, &format!("{role} {}", i % 50), &format!("{role}, {i}"));
+            set(&vault, "shared", &format!("{role}, {i}"));
+        }
+        return;
+    }
+    let home = Home::on_disk();
+    let vault = home.vault();
+    vault.create(&NewSlot::KeyFile, Retention { versions: 10, days: 30 }).unwrap();
+    let begun = Instant::now();
+    together(test, 8, &home);
+    println!("{:?}", begun.elapsed());
+    assert_eq!(vault.info().sequence, Some(1 + 8 * 1000));
+    assert_eq!(vault.versions("shared").unwrap()[0].version, 8 * 500);
+    for process in 0..8 {
+        for secret in 0..50 {
+            let found = vault.get(&format!("{process} {secret}")).unwrap();
+            assert_eq!((found.version, found.value.expose()), (10, &*format!("{process}, {}", 450 + secret)));
+        }
+    }
+    assert_eq!(vault.verify().unwrap(), 8 * 50 * 10 + 10);
+    assert_eq!(vault.info().anchor_sequence, vault.info().sequence);
+    assert_eq!(names(&home.data()), ["vault.db"]);
+}
+
+/// Four processes count together: each reads, adds one and writes it back only if nobody was faster.
+#[test]
+fn no_update_is_lost() {
+    let test = "no_update_is_lost";
+    const EACH: u64 = 100;
+    if let Some((_, home)) = role() {
+        let vault = Vault::under(home);
+        begin();
+        let mut conflicts = 0;
+        for _ in 0..EACH {
+            loop {
+                let (number, version) = match vault.get("counter") {
+                    Ok(found) => (found.value.expose().parse::<u64>().unwrap(), found.version),
+                    Err(Error::NotFound { .. }) => (0, 0),
+                    Err(e) => panic!("{e}"),
+                };
+                let change = Change { if_version: Some(version), ..Change::default() };
+                match vault.set("counter", &value(&(number + 1).to_string()), &change) {
+                    Ok(now) => break assert_eq!((now, now), (version + 1, number + 1)),
+                    Err(Error::Conflict { expected, found, .. }) => {
+                        assert!(expected == version && found > version);
+                        conflicts += 1;
+                    }
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+        say(&conflicts.to_string());
+        return;
+    }
+    let home = Home::new();
+    let said = together(test, 4, &home);
+    assert_eq!(get(&home.vault(), "counter"), (4 * EACH).to_string());
+    let conflicts: u64 = said.iter().map(|lines| lines[0].parse::<u64>().unwrap()).sum();
+    assert!(conflicts > 0, "they never met");
+}
+
+/// Readers beside writers see one state: two secrets that are one at every moment, in one list, are never apart.
+#[test]
+fn readers_see_one_state() {
+    let test = "readers_see_one_state";
+    if let Some((role, home)) = role() {
+        let vault = Vault::under(home);
+        begin();
+        for i in 0..200_u64 {
+            match role.as_str() {
+                "0" => vault.rename(if i % 2 == 0 { "a" } else { "b" }, if i % 2 == 0 { "b" } else { "a" }).unwrap(),
+                "1" => drop(set(&vault, "other", &i.to_string())),
+                _ => {
+                    let all: Vec<String> = vault.get_all().unwrap().into_iter().map(|s| s.name).collect();
+                    assert_eq!(all.iter().filter(|n| ["a", "b"].contains(&n.as_str())).count(), 1, "{all:?}");
+                    let list = vault.list().unwrap();
+                    assert_eq!(list.iter().filter(|s| ["a", "b"].contains(&s.name.as_str())).count(), 1);
+                    vault.verify().unwrap();
+                }
+            }
+        }
+        return;
+    }
+    let home = Home::new();
+    set(&home.vault(), "a", "1");
+    together(test, 4, &home);
+    assert_eq!(get(&home.vault(), "a"), "1");
+}
+
+/// Threads of one process, to two vaults at once: the keys it remembers are of one of them only.
+#[test]
+fn threads_at_two_vaults() {
+    let homes = [Home::new(), Home::new()];
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let home = &homes[thread % 2];
+            scope.spawn(move || {
+                let vault = home.vault();
+                for i in 0..100 {
+                    let text = format!("{thread}, {i}");
+                    set(&vault, &format!("of thread {thread}"), &text);
+                    assert_eq!(get(&vault, &format!("of thread {thread}")), text);
+                }
+            });
+        }
+    });
+    for (i, home) in homes.iter().enumerate() {
+        let names: BTreeSet<String> = home.vault().list().unwrap().into_iter().map(|s| s.name).collect();
+        assert_eq!(names, [i, i + 2].map(|t| format!("of thread {t}")).into());
+        assert_eq!(home.vault().verify().unwrap(), 20);
+    }
+}
+
+/// Whoever is in the middle of a write is waited for by those who write, not by those who read.
+#[test]
+fn whoever_writes_is_waited_for() {
+    let home = Home::with_three();
+    let connection = rusqlite::Connection::open(home.database()).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let vault = home.vault();
+    // Who reads need not wait.
+    assert_eq!(get(&vault, "a"), "value of a");
+    let begun = Instant::now();
+    let writer = std::thread::spawn(move || set(&vault, "a", "new"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(!writer.is_finished());
+    drop(connection);
+    assert_eq!(writer.join().unwrap(), 2);
+    assert!(begun.elapsed().as_millis() >= 300);
+    assert_eq!(get(&home.vault(), "a"), "new");
+}
