@@ -47,7 +47,7 @@ fn no_value_name_or_description_is_in_any_file() {
         assert!(!is_in(&marker.as_bytes()[..8], &bytes));
         // Nor as other programs might have written it.
         let wide: Vec<u8> = marker[..6].encode_utf16().flat_map(u16::to_le_bytes).collect();
-        assert!(!is_in(&wide, &bytes) && !is_in(hex(marker[..6].as_bytes()).as_bytes(), &bytes));
+        assert!(!is_in(&wide, &bytes) && !is_in(hex(&marker.as_bytes()[..6]).as_bytes(), &bytes));
     }
     // That it would be seen.
     std::fs::write(home.path().join("left"), VALUE).unwrap();
