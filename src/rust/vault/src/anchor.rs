@@ -11,15 +11,14 @@ use crate::site::Site;
 use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Duration;
 
-/// One copy: owner, incarnation, sequence, MAC, then zeroes.
+/// One copy: format, owner, incarnation, sequence, zeroes, MAC.
 const COPY: usize = 128;
+/// What the MAC is over, after the store's id.
+const FIELDS: usize = 96;
 const CELL: usize = 2 * COPY;
-const MAC: usize = 32;
+const FORMAT: u32 = 1;
 /// More than the anchor of an embedded vault has, in bytes.
 const LIMIT: usize = 1024;
 
@@ -32,36 +31,31 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    fn mac(&self, site: &Site, key: &Key) -> Result<Hmac<Sha256>> {
-        let mac =
-            <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes()).map_err(|_| Error::Internal("HMAC key length"))?;
-        Ok(mac.chain_update(site.store).chain_update(self.fields()))
-    }
-
-    fn fields(&self) -> [u8; 40] {
-        let mut fields = [0; 40];
-        fields[..16].copy_from_slice(&self.owner);
-        fields[16..32].copy_from_slice(&self.incarnation);
-        fields[32..].copy_from_slice(&self.sequence.to_be_bytes());
-        fields
-    }
-
     fn encode(&self, site: &Site, key: &Key) -> Result<[u8; COPY]> {
         let mut copy = [0; COPY];
-        copy[..40].copy_from_slice(&self.fields());
-        copy[40..40 + MAC].copy_from_slice(&self.mac(site, key)?.finalize().into_bytes());
+        copy[..4].copy_from_slice(&FORMAT.to_be_bytes());
+        copy[4..20].copy_from_slice(&self.owner);
+        copy[20..36].copy_from_slice(&self.incarnation);
+        copy[36..44].copy_from_slice(&self.sequence.to_be_bytes());
+        let mac = mac(site, key, &copy[..FIELDS])?.finalize().into_bytes();
+        copy[FIELDS..].copy_from_slice(&mac);
         Ok(copy)
     }
 
-    fn decode(site: &Site, key: &Key, copy: &[u8]) -> Option<Mark> {
-        let mark = Mark {
-            owner: copy.get(..16)?.try_into().ok()?,
-            incarnation: copy.get(16..32)?.try_into().ok()?,
-            sequence: u64::from_be_bytes(copy.get(32..40)?.try_into().ok()?),
-        };
-        mark.mac(site, key).ok()?.verify_slice(copy.get(40..40 + MAC)?).ok()?;
-        Some(mark)
+    /// The mark of a copy that is genuine.
+    fn decode(site: &Site, key: &Key, copy: &[u8; COPY]) -> Option<Mark> {
+        mac(site, key, &copy[..FIELDS]).ok()?.verify_slice(&copy[FIELDS..]).ok()?;
+        Some(Mark {
+            owner: copy[4..20].try_into().ok()?,
+            incarnation: copy[20..36].try_into().ok()?,
+            sequence: u64::from_be_bytes(copy[36..44].try_into().ok()?),
+        })
     }
+}
+
+fn mac(site: &Site, key: &Key, fields: &[u8]) -> Result<Hmac<Sha256>> {
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes()).map_err(|_| Error::Internal("HMAC key length"))?;
+    Ok(mac.chain_update(site.store).chain_update(fields))
 }
 
 /// The anchor file as it was before the transaction began, not yet verified: the key to that comes later.
@@ -86,27 +80,27 @@ impl Anchor {
     }
 }
 
-/// The newest genuine mark of `owner`, with the offset of its cell.
+/// The newest genuine mark of `owner`, with the offset of its cell. Other cells are passed over.
 fn newest(site: &Site, key: &Key, owner: &Id, bytes: &[u8]) -> Option<(usize, Mark)> {
-    let mut copies: Vec<(usize, &[u8])> =
-        bytes.chunks_exact(COPY).enumerate().filter(|(_, c)| c[..16] == *owner).collect();
+    let (copies, _) = bytes.as_chunks::<COPY>();
+    let mut copies: Vec<_> = copies.iter().enumerate().filter(|(_, copy)| copy[4..20] == *owner).collect();
     // The highest number first, so that the other copy need not be checked.
-    copies.sort_by(|(_, a), (_, b)| b[32..40].cmp(&a[32..40]));
+    copies.sort_by(|(_, a), (_, b)| b[36..44].cmp(&a[36..44]));
     copies.into_iter().find_map(|(i, copy)| Some((i * COPY / CELL * CELL, Mark::decode(site, key, copy)?)))
 }
 
-/// Raises the marks after a commit. `key` is the root key's subkey for the anchor, here and below. A lock that is not had within a second is let go: the anchor may lag.
+/// Raises the marks after a commit. `key` is the anchor key's subkey, here and below. A lock that is not had within a second is let go: the anchor may lag.
 pub(crate) fn raise(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
     let Some(file) = platform::open_private(&path, true)? else { return Ok(()) };
     platform::wait_for_lock(&file, &path, Duration::from_secs(1))?;
-    let bytes = contents(&file, &path)?;
+    let bytes = platform::read_up_to(&file, LIMIT).map_err(|e| Error::io("read", &path, e))?;
     for mark in marks {
         match newest(site, key, &mark.owner, &bytes) {
             Some((cell, seen)) if seen.incarnation == mark.incarnation && seen.sequence < mark.sequence => {
                 let offset = cell + COPY * (mark.sequence % 2) as usize;
                 let copy = mark.encode(site, key)?;
-                file.write_all_at(&copy, offset as u64).map_err(|e| Error::io("write", &path, e))?;
+                platform::write_at(&file, &copy, offset as u64).map_err(|e| Error::io("write", &path, e))?;
             }
             // As high already, or of an incarnation that came after ours.
             _ => {}
@@ -132,7 +126,7 @@ pub(crate) fn reset(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Re
     // In place, so that everyone who waits for its lock waits for the same file.
     platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
     let bytes = cells(site, key, marks)?;
-    let written = file.set_len(bytes.len() as u64).and_then(|()| file.write_all_at(&bytes, 0));
+    let written = file.set_len(bytes.len() as u64).and_then(|()| platform::write_at(&file, &bytes, 0));
     written.and_then(|()| file.sync_all()).map_err(|e| Error::io("write", &path, e))
 }
 
@@ -143,12 +137,5 @@ fn cells(site: &Site, key: &Key, marks: &[Mark]) -> Result<Vec<u8>> {
         bytes.extend_from_slice(&copy);
         bytes.extend_from_slice(&copy);
     }
-    Ok(bytes)
-}
-
-fn contents(file: &File, path: &Path) -> Result<Vec<u8>> {
-    let length = file.metadata().map_err(|e| Error::io("look at", path, e))?.len().min(LIMIT as u64);
-    let mut bytes = vec![0; length as usize];
-    file.read_exact_at(&mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     Ok(bytes)
 }

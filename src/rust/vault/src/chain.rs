@@ -9,16 +9,17 @@ use crate::platform::{self, FileIdentity};
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{BoxError, Context, open};
 use crate::site::{Part, Site};
-use crate::slot::{Parameters, Slot};
-use crate::{Error, Result, creation, key_file, unlocked};
+use crate::slot::{Parameters, RootKey, Slot};
+use crate::{Error, Result, key_file, unlocked};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
 
 /// The keys of a vault, as far as its owner needs them.
 pub(crate) struct Chain {
-    pub(crate) root: Key,
-    /// The root key's subkey for the anchor.
+    pub(crate) root: RootKey,
+    /// The anchor's key.
     pub(crate) anchor: Key,
     pub(crate) directory_sequence: u64,
     pub(crate) user: Id,
@@ -56,9 +57,9 @@ fn last() -> MutexGuard<'static, Option<Memory>> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Forgets the keys that this process remembers.
-pub(crate) fn forget() {
-    *last() = None;
+/// Forgets the keys that this process remembers; answers whether there were any.
+pub(crate) fn forget() -> bool {
+    last().take().is_some()
 }
 
 /// What can be known of a vault without a key.
@@ -93,8 +94,8 @@ pub(crate) fn follow(rows: &impl Rows, place: &Place) -> Result<(Rc<Site>, Arc<C
 }
 
 /// The directory, under the root key.
-pub(crate) fn directory(rows: &impl Rows, site: &Rc<Site>, root: &Key) -> Result<Directory> {
-    Index::load(rows, site.clone(), site.store, OwnerKeys::new(root, creation::FIRST_EPOCH)?, "directory")
+pub(crate) fn directory(rows: &impl Rows, site: &Rc<Site>, root: &RootKey) -> Result<Directory> {
+    Index::load(rows, site.clone(), site.store, OwnerKeys::new(&root.key, root.epoch)?, "directory")
 }
 
 impl Source {
@@ -123,7 +124,7 @@ fn identity(path: &Path) -> Result<Option<FileIdentity>> {
 }
 
 /// The root key, by the first slot that opens.
-fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Slot, Source, Key)> {
+fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Slot, Source, RootKey)> {
     let mut first = None;
     for slot in slots {
         let source = Source::of(slot, place)?;
@@ -136,8 +137,8 @@ fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Sl
 }
 
 /// From the root key to the owner's: the slot must be genuine, and the key the one the directory means.
-fn walk(rows: &impl Rows, site: &Rc<Site>, directory: &Directory, slot: &Slot, root: Key) -> Result<Chain> {
-    let fact = |name: &str| Ok::<_, Error>(directory.find(rows, name)?.map(|listing| listing.fact));
+fn walk(rows: &impl Rows, site: &Rc<Site>, directory: &Directory, slot: &Slot, root: RootKey) -> Result<Chain> {
+    let fact = |name: &str| directory::fact(rows, site, directory, name);
     match fact(&directory::slot_name(slot.number))? {
         Some(Fact::Slot { parameters, commit }) => slot.check(site, &parameters, &commit)?,
         _ => return Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
@@ -145,12 +146,15 @@ fn walk(rows: &impl Rows, site: &Rc<Site>, directory: &Directory, slot: &Slot, r
     let unnamed = |what: &str| site.damaged(format!("the directory does not name {what}"));
     let Some(Fact::Owner { user }) = fact(directory::OWNER)? else { return Err(unnamed("the vault's owner")) };
     let Some(Fact::User(known)) = fact(&directory::user_name(&user))? else { return Err(unnamed("the owner's key")) };
+    let Some(Fact::Anchor { key: anchor }) = fact(directory::ANCHOR)? else { return Err(unnamed("the anchor's key")) };
+    let anchor = Zeroizing::new(anchor);
+    let anchor = Key::from_bytes(anchor.as_slice()).ok_or(Error::Internal("anchor key length"))?;
     let context = Context::UserKey { store: &site.store, user: &user, epoch: known.epoch };
     let sealed = site.read_expected(rows, &keys::user_key(&user, known.epoch), &known.commit, Part::OwnerKey)?;
     let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
     let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
     Ok(Chain {
-        anchor: root.subkey(Purpose::Anchor)?,
+        anchor: anchor.subkey(Purpose::Anchor)?,
         directory_sequence: directory.sequence,
         owner: OwnerKeys::new(&key, known.epoch)?,
         user,

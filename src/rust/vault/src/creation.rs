@@ -2,7 +2,7 @@
 //! go first, each step is durable before the next begins, and the database appears whole or not at all.
 //!
 //! The order is key, database, anchor. A key without a database and anchor is taken up again; a database in its first
-//! state without an anchor gets one (`Vault`, "birth"); a key and an anchor without a database is a loss, never a
+//! state without an anchor gets one (`Session::establish_anchor`); a key and an anchor without a database is a loss, never a
 //! new vault.
 use crate::anchor::{self, Mark};
 use crate::directory::{self, Directory, Fact, Listing, User};
@@ -14,14 +14,14 @@ use crate::rows::{Rows, keys};
 use crate::sealed_box::{Context, seal};
 use crate::secret::{Head, Ledger, Retention};
 use crate::site::{Site, commit_to};
-use crate::slot::{NewSlot, Parameters, Slot};
+use crate::slot::{NewSlot, Parameters, RootKey, Slot};
 use crate::sqlite::Sqlite;
 use crate::{Error, Result, key_file, platform, unlocked};
 use std::path::Path;
 use std::rc::Rc;
 
-/// The first epoch of every key.
-pub(crate) const FIRST_EPOCH: u32 = 1;
+/// The first epoch of a user's key.
+const FIRST_EPOCH: u32 = 1;
 /// The slot a vault is created with.
 const FIRST_SLOT: u32 = 1;
 
@@ -70,7 +70,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
     let filled = fill(&scratch, Rc::new(site), parameters, &provider, retention, now);
     let filled =
         filled.and_then(|filled| platform::rename_without_replacing(&scratch, &place.database()).map(|()| filled));
-    let Filled { site, root, marks, slot } = match filled {
+    let Filled { site, anchor, marks, slot } = match filled {
         Ok(filled) => filled,
         Err(e) => {
             // Best effort: what stays is removed by the next attempt.
@@ -79,7 +79,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
             return Err(e);
         }
     };
-    anchor::establish(&site, &root.subkey(Purpose::Anchor)?, &place, &marks)?;
+    anchor::establish(&site, &anchor.subkey(Purpose::Anchor)?, &place, &marks)?;
     if let Parameters::Passphrase { .. } = slot.parameters {
         // Whoever has just chosen the passphrase need not type it again.
         unlocked::remember(&site.store, &slot.digest, provider, None)?;
@@ -89,7 +89,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
 
 struct Filled {
     site: Rc<Site>,
-    root: Key,
+    anchor: Key,
     marks: [Mark; 2],
     slot: Slot,
 }
@@ -104,17 +104,18 @@ fn fill(
     now: i64,
 ) -> Result<Filled> {
     let rows = Sqlite::begin_new(path)?;
-    let (root, user_key, user) = (Key::random()?, Key::random()?, random_id()?);
+    let (root, user_key, anchor) = (RootKey::random()?, Key::random()?, Key::random()?);
+    let user = random_id()?;
     rows.put(keys::STORE, &site.row())?;
     let slot = Slot::seal(&site, FIRST_SLOT, parameters, provider, &root)?;
     rows.put(keys::SLOTS, &slot.row()?)?;
 
     let context = Context::UserKey { store: &site.store, user: &user, epoch: FIRST_EPOCH };
-    let sealed = seal(&root.subkey(Purpose::Box)?, FIRST_EPOCH, &context, user_key.bytes())?;
+    let sealed = seal(&root.key.subkey(Purpose::Box)?, root.epoch, &context, user_key.bytes())?;
     rows.put(&keys::user_key(&user, FIRST_EPOCH), &sealed)?;
 
-    let ledger = Ledger { retention, seen: now, ..Ledger::default() };
-    let keys = OwnerKeys::new(&root, FIRST_EPOCH)?;
+    let ledger = Ledger::new(retention, now);
+    let keys = OwnerKeys::new(&root.key, root.epoch)?;
     let mut directory: Directory = Index::new(site.clone(), site.store, keys, "directory", ledger);
     let facts = [
         (directory::slot_name(FIRST_SLOT), Fact::Slot { parameters: slot.digest, commit: slot.commit()? }),
@@ -128,9 +129,10 @@ fn fill(
             }),
         ),
         (directory::OWNER.into(), Fact::Owner { user }),
+        (directory::ANCHOR.into(), Fact::Anchor { key: *anchor.bytes() }),
     ];
     for (name, fact) in facts {
-        directory.put(&rows, Listing { name, fact })?;
+        directory.put(&rows, Listing::new(name, &fact)?)?;
     }
     directory.save(&rows)?;
 
@@ -141,5 +143,5 @@ fn fill(
     let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
     let marks = [mark(site.store, directory.sequence), mark(user, secrets.sequence)];
     rows.commit()?;
-    Ok(Filled { site, root, marks, slot })
+    Ok(Filled { site, anchor, marks, slot })
 }

@@ -1,8 +1,11 @@
 //! What the store itself knows, sealed under the root key: whose keys there are, and which slots are genuine.
 //! Whoever can write the database but lacks the root key cannot make himself somebody.
-use crate::index::{Entry, Index};
+use crate::Result;
+use crate::index::{Entry, Extra, Index};
 use crate::key::{Id, hex};
+use crate::rows::Rows;
 use crate::sealed_box::Commit;
+use crate::site::{Part, Site, encode};
 use serde::{Deserialize, Serialize};
 
 pub(crate) type Directory = Index<Listing>;
@@ -11,8 +14,23 @@ pub(crate) type Directory = Index<Listing>;
 #[derive(Serialize, Deserialize, Clone)]
 pub(crate) struct Listing {
     /// What it is found by: see the functions below.
-    pub(crate) name: String,
-    pub(crate) fact: Fact,
+    name: String,
+    /// Encoded on its own, so that facts of a kind that later versions add can be passed over.
+    #[serde(with = "serde_bytes")]
+    fact: Vec<u8>,
+    extra: Extra,
+}
+
+impl Listing {
+    pub(crate) fn new(name: String, fact: &Fact) -> Result<Listing> {
+        Ok(Listing { name, fact: encode(fact)?.to_vec(), extra: Extra::new() })
+    }
+}
+
+/// What the directory says under a name.
+pub(crate) fn fact(rows: &impl Rows, site: &Site, directory: &Directory, name: &str) -> Result<Option<Fact>> {
+    let listing = directory.find(rows, name)?;
+    listing.map(|listing| site.decode(Part::Manifest("directory"), &listing.fact)).transpose()
 }
 
 /// What an entry of the directory says. New kinds go to the end: the order is part of the format.
@@ -32,6 +50,11 @@ pub(crate) enum Fact {
     Owner {
         #[serde(with = "serde_bytes")]
         user: Id,
+    },
+    /// The key of the anchor: not derived from the root key, so that the anchor survives a change of that.
+    Anchor {
+        #[serde(with = "serde_bytes")]
+        key: [u8; 32],
     },
 }
 
@@ -54,6 +77,7 @@ impl Entry for Listing {
 }
 
 pub(crate) const OWNER: &str = "owner";
+pub(crate) const ANCHOR: &str = "anchor";
 
 pub(crate) fn slot_name(slot: u32) -> String {
     format!("slot:{slot}")

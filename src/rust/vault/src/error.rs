@@ -133,7 +133,7 @@ pub enum Error {
         what: String,
     },
     /// Another process held the vault for too long.
-    #[error("the vault {} is busy: another process has been writing to it for over a minute; try again, or look for a process that hangs", .0.display())]
+    #[error("the vault {} is busy: another process is writing to it and did not finish in time; try again, or look for a process that hangs", .0.display())]
     Busy(PathBuf),
     /// No space is left.
     #[error("no space is left for {}: free some, then try again; what was stored before is safe", .0.display())]

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_bytes::Bytes;
+use serde_bytes::{ByteBuf, Bytes};
 use sha2::Sha256;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -56,7 +56,12 @@ struct Manifest {
     /// How many bytes all pages have before sealing.
     bytes: u64,
     ledger: Ledger,
+    extra: Extra,
 }
+
+/// Room for what later versions add: numbered fields, kept as they are by versions that don't know them. An entry and
+/// a manifest end with it.
+pub(crate) type Extra = Vec<(u32, ByteBuf)>;
 
 /// A page inside its box. Each entry is encoded on its own and begins with its name, so that a search decodes only
 /// what it looks for.
@@ -94,7 +99,8 @@ pub(crate) struct Index<E> {
 impl<E: Entry> Index<E> {
     /// An index that is not stored yet: one empty page.
     pub(crate) fn new(site: Rc<Site>, owner: Id, keys: OwnerKeys, what: &'static str, ledger: Ledger) -> Index<E> {
-        let manifest = Manifest { layout: LAYOUT, commits: vec![0; 32], entries: 0, bytes: 0, ledger };
+        let manifest =
+            Manifest { layout: LAYOUT, commits: vec![0; 32], entries: 0, bytes: 0, ledger, extra: Extra::new() };
         let pages = BTreeMap::from([(0, Page { entries: Vec::new(), bytes: 0, changed: true })]);
         Index { site, owner, keys, what, row: None, sequence: 0, manifest, pages, opened: RefCell::default() }
     }
@@ -192,6 +198,10 @@ impl<E: Entry> Index<E> {
         for number in 0..self.page_count() {
             self.page(rows, number)?;
         }
+        let entries: usize = self.pages.values().map(|page| page.entries.len()).sum();
+        if entries as u64 != self.manifest.entries {
+            return Err(self.site.unsealed(Part::Manifest(self.what), BoxError::Tampered));
+        }
         Ok(())
     }
 
@@ -236,7 +246,7 @@ impl<E: Entry> Index<E> {
         match &self.row {
             None => rows.put(&key, &row)?,
             Some(read) if rows.replace(&key, read, &row)? => {}
-            // A database that locks less than SQLite does: its writers try again.
+            // Only where a database lets two transactions write at once, as SQLite does not.
             Some(_) => return Err(Error::Busy(self.site.database.clone())),
         }
         self.row = Some(row);
@@ -249,7 +259,7 @@ impl<E: Entry> Index<E> {
         self.sequence = self.sequence.max(beyond);
     }
 
-    /// Spreads all entries over so many pages that they hold at most half of [`PAGE_TARGET`] on average.
+    /// Spreads all entries over so many pages that they hold at most [`PAGE_TARGET`] on average.
     fn divide(&mut self, rows: &impl Rows) -> Result<BTreeMap<u32, Zeroizing<Vec<u8>>>> {
         self.load_all(rows)?;
         let mut count = u64::from(self.page_count());

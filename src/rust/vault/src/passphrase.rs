@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {
-    /// The shortest new passphrase, in characters (NIST SP 800-63B, 5.1.1.2).
-    pub const MIN_CHARACTERS: usize = 8;
+    /// The shortest new passphrase, in characters: what NIST SP 800-63B-4, 3.1.1.2, asks of a password that is the only
+    /// factor. It can be guessed offline by whoever has the database.
+    pub const MIN_CHARACTERS: usize = 15;
 
     /// A passphrase to unlock with. For a new one see [`Passphrase::check_new`].
     pub fn new(text: &str) -> Passphrase {

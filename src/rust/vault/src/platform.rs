@@ -5,7 +5,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -140,22 +140,32 @@ pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// The whole of a small private file; nothing if it is not there. One byte more than `limit` tells that it is longer.
+/// What a small private file begins with, at most `limit` bytes of it; nothing if it is not there.
 pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let Some(file) = open_private(path, false)? else { return Ok(None) };
+    read_up_to(&file, limit).map(Some).map_err(|e| Error::io("read", path, e))
+}
+
+/// What a file begins with, at most `limit` bytes of it.
+pub(crate) fn read_up_to(file: &File, limit: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // All in one piece: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(vec![0; limit + 1]);
+    let mut bytes = Zeroizing::new(vec![0; limit]);
     let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::io::read(&file, &mut bytes[filled..]) {
+    while filled < limit {
+        match file.read_at(&mut bytes[filled..], filled as u64) {
             Ok(0) => break,
             Ok(n) => filled += n,
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(Error::io("read", path, e)),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
     bytes.truncate(filled);
-    Ok(Some(bytes))
+    Ok(bytes)
+}
+
+/// Writes all of `bytes` at an offset.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    file.write_all_at(bytes, offset)
 }
 
 /// Creates a file, 0600 from the first byte, that must not exist yet.

@@ -11,6 +11,7 @@ use crate::key::{Id, Key, expand, fill};
 use crate::{Error, Result};
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -24,7 +25,8 @@ const BODY: usize = HEADER + SALT + COMMIT;
 const PADDING: usize = 64;
 const TAG: usize = 16;
 
-/// What identifies a box: no second ciphertext with the same commitment opens without the key.
+/// What identifies a box: it commits to the one-time key, with which one message was sealed, and GCM's tag binds the
+/// bytes to that. So whoever lacks the key cannot make a second box with the same commitment.
 pub(crate) type Commit = [u8; COMMIT];
 
 /// What a box holds and where it belongs: a tag and fields of fixed width.
@@ -96,8 +98,13 @@ impl OneTime {
 
 /// Seals `plaintext` under `key` for one place. `epoch` says which of its owner's keys this is.
 pub fn seal(key: &Key, epoch: u32, context: &Context, plaintext: &[u8]) -> Result<Vec<u8>> {
+    // Hedged: should the generator ever repeat itself (a virtual machine's snapshot), another plaintext still has
+    // another salt, and so no one-time key seals twice.
+    let mut random = Zeroizing::new([0; SALT]);
+    fill(random.as_mut_slice())?;
     let mut salt = [0; SALT];
-    fill(&mut salt)?;
+    let digest: [u8; 32] = Sha256::digest(plaintext).into();
+    expand(key.bytes(), Some(random.as_slice()), &[b"dkusecrets/v1/salt", &digest], &mut salt)?;
     seal_with_salt(key, epoch, context, plaintext, &salt)
 }
 

@@ -1,5 +1,5 @@
 //! What an index of secrets holds: a head for each name, with its versions; and how long things are kept.
-use crate::index::Entry;
+use crate::index::{Entry, Extra};
 use crate::key::Id;
 use crate::sealed_box::Commit;
 use crate::{Error, Result};
@@ -23,6 +23,7 @@ pub(crate) struct Head {
     pub(crate) removed: Option<Removal>,
     /// The kept versions, oldest first, never none; the last one is current.
     pub(crate) versions: Vec<VersionHead>,
+    pub(crate) extra: Extra,
 }
 
 #[derive(Serialize, Deserialize, Clone)]
@@ -49,6 +50,20 @@ impl Entry for Head {
 }
 
 impl Head {
+    /// A secret that has no version yet.
+    pub(crate) fn new(name: String, id: Id, now: i64) -> Head {
+        Head {
+            name,
+            id,
+            description: String::new(),
+            created: now,
+            updated: now,
+            removed: None,
+            versions: Vec::new(),
+            extra: Extra::new(),
+        }
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.removed.is_none()
     }
@@ -138,14 +153,17 @@ impl Retention {
 
 /// Settings and clock of an index, sealed with its manifest.
 ///
-/// The clock decides when removed secrets are purged. It goes forward at a write by the time since the latest write,
-/// but never by more than a day at once, and not at all when the system's clock went back. So a system clock that
-/// jumps ahead purges nothing early, and a vault that is seldom written keeps removed secrets longer, not shorter.
+/// The clock decides when removed secrets are purged. At a write it goes forward by the time since the last write, if
+/// that is at most a day. If it is more, the system's clock may have jumped, so it counts for a day at the most, and
+/// only as far as it passes the latest time ever seen. So a clock that jumps ahead, or back and forth, purges nothing
+/// early, and a vault that is seldom written keeps removed secrets longer, not shorter.
 #[derive(Serialize, Deserialize, Clone, Copy, Default)]
 pub(crate) struct Ledger {
     pub(crate) retention: Retention,
-    /// The latest system time of a write.
-    pub(crate) seen: i64,
+    /// The system's time at the last write.
+    last: i64,
+    /// The latest system time of any write.
+    latest: i64,
     /// Milliseconds of use, as counted above.
     pub(crate) ticks: u64,
     /// The clock's reading from which on something may have to be purged.
@@ -153,12 +171,16 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    pub(crate) fn new(retention: Retention, now: i64) -> Ledger {
+        Ledger { retention, last: now, latest: now, ticks: 0, due: None }
+    }
+
     pub(crate) fn advance(&mut self, now: i64) {
-        if now > self.seen {
-            let passed = now.abs_diff(self.seen);
-            self.ticks = self.ticks.saturating_add(passed.min(DAY_MS));
-            self.seen = now;
-        }
+        let since = |then: i64| u64::try_from(now.saturating_sub(then)).unwrap_or(0);
+        let passed = if since(self.last) <= DAY_MS { since(self.last) } else { since(self.latest).min(DAY_MS) };
+        self.ticks = self.ticks.saturating_add(passed);
+        self.last = now;
+        self.latest = self.latest.max(now);
     }
 
     /// The clock's reading at which a removal can no longer be undone.

@@ -204,9 +204,8 @@ impl Session {
 
     /// Opens every page and every record, and has SQLite check the file's structure.
     pub(crate) fn check_all(&mut self) -> Result<u64> {
-        let said = self.rows.integrity()?;
-        if said != "ok" {
-            return Err(self.site.damaged(format!("SQLite's check says: {said}")));
+        if let Some(wrong) = self.rows.integrity()? {
+            return Err(self.site.damaged(wrong));
         }
         chain::directory(&self.rows, &self.site, &self.chain.root)?.load_all(&self.rows)?;
         let heads: Vec<Head> = self.secrets.all(&self.rows)?.cloned().collect();

@@ -7,6 +7,7 @@ use crate::site::{Part, Site, commit_to, encode};
 use crate::{Error, Result, key_file, unlocked};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// The key epoch in the header of a slot's box: a provider's key is never reused for another slot.
 const EPOCH: u32 = 1;
@@ -34,6 +35,23 @@ pub(crate) enum Parameters {
     },
 }
 
+/// The root key, and which one it is since the vault was made, counted from 1.
+pub(crate) struct RootKey {
+    pub(crate) epoch: u32,
+    pub(crate) key: Key,
+}
+
+impl RootKey {
+    pub(crate) fn random() -> Result<RootKey> {
+        Ok(RootKey { epoch: 1, key: Key::random()? })
+    }
+
+    fn parse(plain: &[u8]) -> Option<RootKey> {
+        let (epoch, key) = plain.split_first_chunk()?;
+        Some(RootKey { epoch: u32::from_be_bytes(*epoch), key: Key::from_bytes(key)? })
+    }
+}
+
 /// A slot: its parameters in clear, and the root key in a box that is bound to them.
 pub(crate) struct Slot {
     pub(crate) number: u32,
@@ -55,10 +73,17 @@ struct Stored<'a> {
 
 impl Slot {
     /// Seals the root key under a provider's key.
-    pub(crate) fn seal(site: &Site, number: u32, parameters: Parameters, provider: &Key, root: &Key) -> Result<Slot> {
+    pub(crate) fn seal(
+        site: &Site,
+        number: u32,
+        parameters: Parameters,
+        provider: &Key,
+        root: &RootKey,
+    ) -> Result<Slot> {
         let digest: [u8; 32] = Sha256::digest(encode(&parameters)?).into();
         let context = Context::Slot { store: &site.store, slot: number, parameters: &digest };
-        let sealed = seal(&provider.subkey(Purpose::Box)?, EPOCH, &context, root.bytes())?;
+        let plain = Zeroizing::new([&root.epoch.to_be_bytes()[..], root.key.bytes()].concat());
+        let sealed = seal(&provider.subkey(Purpose::Box)?, EPOCH, &context, &plain)?;
         Ok(Slot { number, parameters, digest, sealed })
     }
 
@@ -70,18 +95,20 @@ impl Slot {
         Ok(encode(&&stored[..])?.to_vec())
     }
 
-    /// Reads the row of all slots; there is at least one.
+    /// Reads the row of all slots. Slots of a kind that this version doesn't know are passed over; there is at least one
+    /// other.
     pub(crate) fn parse_all(site: &Site, row: &[u8]) -> Result<Vec<Slot>> {
         let stored: Vec<Stored> = site.decode(Part::Slots, row)?;
-        if stored.is_empty() {
-            return Err(site.missing(Part::Slots));
-        }
-        let slot = |s: Stored| {
-            let parameters = site.decode(Part::Slot(s.number), s.parameters)?;
+        let known = |s: &Stored| {
+            let (parameters, _) = postcard::take_from_bytes(s.parameters).ok()?;
             let digest = Sha256::digest(s.parameters.as_ref() as &[u8]).into();
-            Ok(Slot { number: s.number, parameters, digest, sealed: s.sealed.to_vec() })
+            Some(Slot { number: s.number, parameters, digest, sealed: s.sealed.to_vec() })
         };
-        stored.into_iter().map(slot).collect()
+        let slots: Vec<Slot> = stored.iter().filter_map(known).collect();
+        if slots.is_empty() {
+            return Err(site.damaged("it has no key slot of a kind that this version of dkusecrets knows"));
+        }
+        Ok(slots)
     }
 
     pub(crate) fn provider(&self) -> &'static str {
@@ -92,7 +119,7 @@ impl Slot {
     }
 
     /// The root key, by the provider's key as it can be had without asking anyone.
-    pub(crate) fn open(&self, site: &Site, place: &Place) -> Result<Key> {
+    pub(crate) fn open(&self, site: &Site, place: &Place) -> Result<RootKey> {
         match &self.parameters {
             Parameters::KeyFile { id } => {
                 let Some(key) = key_file::read(&place.config, id)? else {
@@ -136,10 +163,10 @@ impl Slot {
         commit_to(&self.sealed)
     }
 
-    fn unseal(&self, site: &Site, provider: &Key) -> Result<Option<Key>> {
+    fn unseal(&self, site: &Site, provider: &Key) -> Result<Option<RootKey>> {
         let context = Context::Slot { store: &site.store, slot: self.number, parameters: &self.digest };
         match open(&provider.subkey(Purpose::Box)?, &context, &self.sealed) {
-            Ok(root) => Key::from_bytes(&root).map(Some).ok_or_else(|| self.changed(site)),
+            Ok(plain) => RootKey::parse(&plain).map(Some).ok_or_else(|| self.changed(site)),
             Err(BoxError::WrongKeyOrContext) => Ok(None),
             Err(e) => Err(site.unsealed(Part::Slot(self.number), e)),
         }

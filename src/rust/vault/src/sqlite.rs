@@ -42,7 +42,14 @@ impl Sqlite {
     pub(crate) fn begin(path: &Path, intent: Intent) -> Result<Sqlite> {
         let sqlite = Sqlite::connect(path)?;
         sqlite.check(sqlite.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true))?;
-        sqlite.check(sqlite.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false))?;
+        // Whoever can write the file could also give it a schema that acts by itself.
+        for off in [
+            DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+            DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+            DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+        ] {
+            sqlite.check(sqlite.connection.set_db_config(off, false))?;
+        }
         sqlite.batch(READ_SETTINGS)?;
         if intent == Intent::Write {
             sqlite.batch(WRITE_SETTINGS)?;
@@ -80,9 +87,15 @@ impl Sqlite {
         Ok(Sqlite { connection, path: path.into() })
     }
 
-    /// What SQLite's own check of the file's structure says: "ok", or what is wrong.
-    pub(crate) fn integrity(&self) -> Result<String> {
-        self.check(self.connection.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))
+    /// What is wrong with the file's structure, by SQLite's own check and by its schema; nothing if all is well.
+    pub(crate) fn integrity(&self) -> Result<Option<String>> {
+        let said: String = self.check(self.connection.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))?;
+        if said != "ok" {
+            return Ok(Some(format!("SQLite's check says: {said}")));
+        }
+        let sql = "SELECT group_concat(sql, ';') FROM sqlite_schema";
+        let schema: Option<String> = self.check(self.connection.query_row(sql, [], |r| r.get(0)))?;
+        Ok((schema.as_deref() != Some(SCHEMA)).then(|| "its tables are not those of a vault".into()))
     }
 
     fn batch(&self, sql: &str) -> Result<()> {

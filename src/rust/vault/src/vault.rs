@@ -141,18 +141,11 @@ impl Vault {
             let found = session.secrets.find(&session.rows, &name)?;
             check_version(&name, found.as_ref(), change.if_version)?;
             let mut head = match found {
-                Some(head) => head,
-                None => Head {
-                    name: name.clone(),
-                    id: random_id()?,
-                    description: String::new(),
-                    created: now,
-                    updated: now,
-                    removed: None,
-                    versions: Vec::new(),
-                },
+                Some(head) if head.is_live() => head,
+                // The name begins anew; what was removed under it stays behind, as older versions.
+                Some(removed) => Head { removed: None, description: String::new(), created: now, ..removed },
+                None => Head::new(name.clone(), random_id()?, now),
             };
-            head.removed = None;
             if let Some(description) = &description {
                 head.description.clone_from(description);
             }
@@ -211,8 +204,8 @@ impl Vault {
             let mut head = session.any(&name)?;
             let current = head.current().map_or(0, |v| v.version);
             match version {
-                None if head.is_live() => Err(Error::InvalidArgument(format!(
-                    "the secret \"{name}\" is not removed; name the version to restore (kept are: {})",
+                _ if head.is_live() && version.is_none_or(|v| v == current) => Err(Error::InvalidArgument(format!(
+                    "the secret \"{name}\" is not removed; name an older version to restore (kept are: {})",
                     kept(&head)
                 ))),
                 Some(version) if version != current => {
@@ -280,16 +273,18 @@ impl Vault {
         Ok(purged)
     }
 
-    /// Changes how much is kept. What is too much then goes at the next write of each secret; removed secrets whose
-    /// time is over go now.
+    /// Changes how much is kept; none leaves it. What is too much then goes at the next write of each secret; removed
+    /// secrets whose time is over go now. Answers with what holds then.
     ///
     /// # Errors
     /// `invalid_argument`.
-    pub fn configure(&self, retention: Retention) -> Result<()> {
-        let retention = retention.check()?;
+    pub fn configure(&self, versions: Option<u32>, days: Option<u32>) -> Result<Retention> {
         self.write(|session, _| {
-            session.secrets.ledger().retention = retention;
-            session.schedule()
+            let old = session.secrets.ledger().retention;
+            let new = Retention { versions: versions.unwrap_or(old.versions), days: days.unwrap_or(old.days) };
+            session.secrets.ledger().retention = new.check()?;
+            session.schedule()?;
+            Ok(new)
         })
     }
 
@@ -317,10 +312,9 @@ impl Vault {
     }
 
     /// Forgets all keys that this process remembers, and the passphrase's in the kernel's keyring. Answers whether
-    /// the vault was unlocked by a passphrase.
+    /// there were any.
     pub fn lock(&self) -> Result<bool> {
-        chain::forget();
-        let mut forgotten = false;
+        let mut forgotten = chain::forget();
         if let Some((site, slots)) = self.slots()? {
             for slot in &slots {
                 forgotten |= unlocked::forget(&site.store, &slot.digest);
@@ -331,10 +325,7 @@ impl Vault {
 
     /// Whether there is a vault that is locked with a passphrase.
     pub fn needs_passphrase(&self) -> Result<bool> {
-        let Some((site, slots)) = self.slots()? else { return Ok(false) };
-        Ok(slots.iter().all(|s| {
-            matches!(s.parameters, Parameters::Passphrase { .. }) && unlocked::find(&site.store, &s.digest).is_none()
-        }))
+        Ok(self.slots()?.is_some_and(|(site, slots)| is_locked(&site, &slots)))
     }
 
     /// Accepts the database as it is, though the anchor knows a newer state or another incarnation: after a restore
@@ -411,7 +402,8 @@ impl Vault {
             }
             info.file_system = Some(name);
         }
-        let (site, slots) = chain::slots(&Sqlite::begin(&place.database(), Intent::Read)?, &place)?;
+        let rows = Sqlite::begin(&place.database(), Intent::Read)?;
+        let (site, slots) = chain::slots(&rows, &place)?;
         info.store = Some(hex(&site.store));
         if let Some(slot) = slots.first() {
             info.provider = Some(slot.provider().into());
@@ -419,23 +411,16 @@ impl Vault {
                 info.key_file = Some(key_file::path(&place.config, id));
             }
         }
-        info.locked = self.needs_passphrase()?;
+        info.locked = is_locked(&site, &slots);
         if info.locked {
             return Ok(());
         }
-        let rows = Sqlite::begin(&place.database(), Intent::Read)?;
         let mut session = Session::load(rows, place, &anchor)?;
         info.sequence = Some(session.secrets.sequence);
         info.anchor_sequence = session.anchored(&anchor)[1].map(|m| m.sequence);
         let ledger = *session.secrets.ledger();
         info.keep_versions = Some(ledger.retention.versions);
         info.keep_days = Some(ledger.retention.days);
-        if ledger.seen > (self.clock)().saturating_add(DAY_MS) {
-            info.problems.push((
-                "warning".into(),
-                "the last write came from a clock that was ahead of this one by more than a day: removed secrets are kept until this clock has caught up".into(),
-            ));
-        }
         session.check_anchor(&anchor)?;
         let (mut live, mut removed, mut versions) = (0, 0, 0);
         for head in session.secrets.all(&session.rows)? {
@@ -481,7 +466,7 @@ impl Vault {
     }
 
     /// Does one thing in one write transaction, in a vault that is made if it is not there.
-    fn write<T>(&self, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
+    fn write<T>(&self, act: impl FnOnce(&mut Session, i64) -> Result<T>) -> Result<T> {
         let session = match self.open(Intent::Write)? {
             Some(session) => session,
             None => {
@@ -493,14 +478,14 @@ impl Vault {
     }
 
     /// The same for a secret that must exist, so without a vault it is not found.
-    fn write_existing<T>(&self, name: &str, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
+    fn write_existing<T>(&self, name: &str, act: impl FnOnce(&mut Session, i64) -> Result<T>) -> Result<T> {
         match self.open(Intent::Write)? {
             Some(session) => self.act(session, act),
             None => Err(Error::NotFound { name: name.into(), close: Vec::new(), removed: false }),
         }
     }
 
-    fn act<T>(&self, mut session: Session, act: impl Fn(&mut Session, i64) -> Result<T>) -> Result<T> {
+    fn act<T>(&self, mut session: Session, act: impl FnOnce(&mut Session, i64) -> Result<T>) -> Result<T> {
         let now = (self.clock)();
         session.establish_anchor()?;
         session.secrets.ledger().advance(now);
@@ -523,6 +508,12 @@ impl Vault {
 fn system_clock() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or(0);
     i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+fn is_locked(site: &Site, slots: &[Slot]) -> bool {
+    slots.iter().all(|slot| {
+        matches!(slot.parameters, Parameters::Passphrase { .. }) && unlocked::find(&site.store, &slot.digest).is_none()
+    })
 }
 
 fn kept(head: &Head) -> String {
