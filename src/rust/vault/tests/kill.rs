@@ -156,7 +156,7 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 fn before_much() -> Home {
     let home = Home::with_three();
     let vault = home.vault().with_clock(|| 50_000 * DAY);
-    vault.configure(Retention { versions: 2, days: 1 }).unwrap();
+    vault.configure(Some(2), Some(1)).unwrap();
     vault.remove("c", None).unwrap();
     let pages = |home: &Home| keys_of(&rows(&home.database()), PAGE).len();
     let begun = pages(&home);

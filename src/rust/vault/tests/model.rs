@@ -126,6 +126,9 @@ impl Model {
             Step::Set { name, value, change } => {
                 let name = NAMES[*name].1;
                 self.check_version(name, change.if_version)?;
+                if let Some(known) = self.secrets.get_mut(name).filter(|k| k.removed.is_some()) {
+                    (known.description, known.created) = (String::new(), now());
+                }
                 let known = self.secrets.entry(name.into()).or_insert_with(|| Known {
                     description: String::new(),
                     created: now(),
@@ -165,7 +168,7 @@ impl Model {
                 let known = self.secrets.get_mut(name).ok_or("not_found")?;
                 let current = known.versions.last().unwrap().0;
                 match version {
-                    None if known.removed.is_none() => Err("invalid_argument"),
+                    _ if known.removed.is_none() && version.is_none_or(|v| v == current) => Err("invalid_argument"),
                     Some(version) if *version != current => {
                         let (_, _, expires, value) =
                             known.versions.iter().find(|v| v.0 == *version).cloned().ok_or("not_found")?;
@@ -279,7 +282,7 @@ fn act(vault: &Vault, step: &Step) -> Answer {
         Step::Restore { name, version } => found(vault.restore(NAMES[*name].0, *version), |v| v),
         Step::Rename { from, to } => found(vault.rename(NAMES[*from].0, NAMES[*to].0), |()| 0),
         Step::Purge { name } => found(vault.purge(NAMES[*name].0), |n| n),
-        Step::Keep { versions } => found(vault.configure(Retention { versions: *versions, days: 36_500 }), |()| 0),
+        Step::Keep { versions } => found(vault.configure(Some(*versions), Some(36_500)), |_| 0),
         Step::Look { name } => found(vault.get(NAMES[*name].0), |s| s.version),
         Step::Wait { .. } => Ok(0),
         // As in another process, which remembers nothing.

@@ -79,9 +79,9 @@ fn wrong_passphrases() {
 fn passphrases_are_normalised() {
     let home = Home::new();
     let vault = home.vault();
-    vault.create(&NewSlot::Passphrase(&phrase("gar\u{e7}on \u{e0} No\u{eb}l")), Retention::default()).unwrap();
+    vault.create(&NewSlot::Passphrase(&phrase("mon gar\u{e7}on \u{e0} No\u{eb}l")), Retention::default()).unwrap();
     vault.lock().unwrap();
-    vault.unlock(&phrase("garc\u{327}on a\u{300} Noe\u{308}l"), None).unwrap();
+    vault.unlock(&phrase("mon garc\u{327}on a\u{300} Noe\u{308}l"), None).unwrap();
     set(&vault, "a", "1");
 }
 
@@ -89,13 +89,13 @@ fn passphrases_are_normalised() {
 fn short_passphrases_make_no_vault() {
     let home = Home::new();
     let vault = home.vault();
-    // Seven characters, of which two are written with combining marks.
-    for short in ["", "1234567", "e\u{301}e\u{301}34567"] {
+    // Fourteen characters, of which two are written with combining marks.
+    for short in ["", "12345678901234", "e\u{301}e\u{301}345678901234"] {
         assert_eq!(kind(vault.create(&NewSlot::Passphrase(&phrase(short)), Retention::default())), "invalid_argument");
     }
     assert!(names(home.path()).is_empty());
-    vault.create(&NewSlot::Passphrase(&phrase("\u{e9}\u{e9}\u{e9}\u{e9}5678")), Retention::default()).unwrap();
-    assert_eq!(kind(vault.create(&NewSlot::Passphrase(&phrase("12345678")), Retention::default())), "exists");
+    vault.create(&NewSlot::Passphrase(&phrase("\u{e9}\u{e9}\u{e9}\u{e9}56789012345")), Retention::default()).unwrap();
+    assert_eq!(kind(vault.create(&NewSlot::Passphrase(&phrase("123456789012345")), Retention::default())), "exists");
     assert_eq!(format!("{:?}", phrase("12345678")), "Passphrase(..)");
 }
 
@@ -115,6 +115,7 @@ fn vaults_without_a_passphrase_need_none() {
     let vault = home.vault();
     assert!(!vault.needs_passphrase().unwrap());
     vault.unlock(&phrase("whatever"), None).unwrap();
+    assert!(vault.lock().unwrap(), "it remembered its keys");
     assert!(!vault.lock().unwrap());
     assert_eq!(get(&vault, "a"), "value of a");
     // And where there is none yet.

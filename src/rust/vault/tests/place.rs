@@ -444,7 +444,7 @@ fn nothing_is_open_between_calls() {
         ("remove", &|| vault.remove("z", None).is_ok()),
         ("restore", &|| vault.restore("z", None).is_ok()),
         ("purge", &|| vault.purge("b").is_ok()),
-        ("configure", &|| vault.configure(Retention::default()).is_ok()),
+        ("configure", &|| vault.configure(Some(10), Some(30)).is_ok()),
         ("verify", &|| vault.verify().is_ok()),
         ("info", &|| vault.info().problems.is_empty()),
         ("lock", &|| vault.lock().is_ok()),

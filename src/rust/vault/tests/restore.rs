@@ -35,7 +35,7 @@ fn assert_is_refused(home: &Home) {
         ("restore", vault.restore("a", Some(1)).err()),
         ("purge", vault.purge("a").err()),
         ("remove", vault.remove("a", None).err()),
-        ("configure", vault.configure(Retention::default()).err()),
+        ("configure", vault.configure(Some(10), Some(30)).err()),
     ];
     for (what, error) in answers {
         assert_eq!(error.map(|e| e.kind()), Some("rolled_back"), "{what}");

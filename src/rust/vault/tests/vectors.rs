@@ -10,7 +10,7 @@ use std::fs::{DirBuilder, Permissions, read_dir, set_permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use vault::inside::{BoxError, Context, Key, open, seal_with_salt};
-use vault::{Passphrase, Retention, Vault};
+use vault::{Passphrase, Vault};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
@@ -191,7 +191,7 @@ fn a_vault_with_a_passphrase() {
 fn old_vaults_can_be_written() {
     for which in ["vault-file", "vault-passphrase"] {
         let (_home, vault, expected) = copy(which);
-        vault.configure(Retention { versions: 2, days: 0 }).unwrap();
+        vault.configure(Some(2), Some(0)).unwrap();
         common::set(&vault, "new", "value");
         assert_eq!(get(&vault, "new"), "value");
         let removed = expected["secrets"].as_object().unwrap().values().filter(|s| !s["removed"].is_null()).count();
