@@ -176,8 +176,8 @@ def keys():
     ]
     anchors = []
     for owner, sequence in ((STORE, 1), (USER, 2**32 + 5)):
-        mac = anchor_mac(KEY, STORE, owner + INCARNATION + u64(sequence))
-        fields = {"root_key": KEY, "store": STORE, "owner": owner, "incarnation": INCARNATION, "mac": mac}
+        mac = anchor_mac(KEY, STORE, u32(1) + owner + INCARNATION + u64(sequence) + bytes(52))
+        fields = {"anchor_key": KEY, "store": STORE, "owner": owner, "incarnation": INCARNATION, "mac": mac}
         anchors.append({name: value.hex() for name, value in fields.items()} | {"sequence": sequence})
     return {"subkey": subkeys, "page": pages, "anchor": anchors}
 

@@ -623,8 +623,8 @@ for what, change in {
     "cut to the directory's cell": lambda d: d[:256],
     "cut to the index's cell": lambda d: d[256:],
     "of zeroes": lambda d: bytes(len(d)),
-    "with flipped MACs": lambda d: bytes(b ^ 1 if at % 128 == 40 else b for at, b in enumerate(d)),
-    "with flipped sequence numbers": lambda d: bytes(b ^ 1 if at % 128 == 39 else b for at, b in enumerate(d)),
+    "with flipped MACs": lambda d: bytes(b ^ 1 if at % 128 == 96 else b for at, b in enumerate(d)),
+    "with flipped sequence numbers": lambda d: bytes(b ^ 1 if at % 128 == 43 else b for at, b in enumerate(d)),
 }.items():
 
     @case("rolled_back", EVERYTHING, f"anchor {what}")
@@ -684,8 +684,8 @@ def purged_record_put_back(v):
 def newest_copies_of_the_anchor_torn(v):
     # The anchor may lag; what it forgot is one write.
     cells = bytearray(v.anchor.read_bytes())
-    newest = max(range(4), key=lambda n: cells[128 * n + 32 : 128 * n + 40])
-    cells[128 * newest + 50] ^= 1
+    newest = max(range(4), key=lambda n: cells[128 * n + 36 : 128 * n + 44])
+    cells[128 * newest + 100] ^= 1
     v.anchor.write_bytes(cells)
 
 

@@ -46,13 +46,17 @@ def read_vault(data, config, passphrase=None):
     root, number, slot = vault.root_key(config, passphrase)
 
     # "Entries of the directory"
-    _, directory = vault.index(vault.store, root, root)
+    directory_settings, directory = vault.index(vault.store, root)
 
     def fact(name, kind):
         found = directory.get(name)
-        if found is None or found.unsigned() != kind:
+        if found is None:
             raise damaged(f"the directory does not know {name}")
-        return found
+        fields = Fields(found.bytes())
+        found.end_with_extra()
+        if fields.unsigned() != kind:
+            raise damaged(f"the directory does not know {name}")
+        return fields
 
     found = fact(f"slot:{number}", 0)
     if (found.bytes(32), found.bytes(32)) != slot:
@@ -63,7 +67,10 @@ def read_vault(data, config, passphrase=None):
     user_key = vault.open_row(root, b"\x02" + user + u32(epoch), commitment)
 
     # "Entries of an index of secrets"
-    settings, secrets = vault.index(user, user_key, root)
+    settings, secrets = vault.index(user, user_key)
+    anchor_key = fact("anchor", 3).bytes(32)
+    vault.check_anchor(anchor_key, vault.store, directory_settings["sequence"])
+    vault.check_anchor(anchor_key, user, settings["sequence"])
     return {
         "store": vault.store.hex(),
         **settings,
@@ -89,7 +96,7 @@ def read_secret(vault, user, user_key, entry):
         "removed": entry.option(lambda: (entry.signed(), entry.unsigned())[0]),
         "versions": entry.sequence(version),
     }
-    entry.end()
+    entry.end_with_extra()
     numbers = [version["version"] for version in secret["versions"]]
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         raise damaged("the versions of a secret are not in sequence")
@@ -127,7 +134,10 @@ class Vault:
             raise damaged(f"box {context.hex()}: {error}") from None
 
     def root_key(self, config, passphrase):
-        """The root key; the number of the slot that held it, its parameters' hash and its commitment. ("Slots")"""
+        """The root key; the number of the slot that held it, its parameters' hash and its commitment. ("Slots")
+
+        The key's epoch stands before it; a reader has no use for it.
+        """
         row = Fields(self.row(b"\x01"))
         slots = row.sequence(lambda: (row.unsigned(), row.bytes(), row.bytes()))
         row.end()
@@ -136,7 +146,10 @@ class Vault:
             digest = hashlib.sha256(parameters).digest()
             try:
                 key, if_wrong = provider_key(Fields(parameters), config, passphrase)
-                return open_box(key, b"\x01" + self.store + u32(number) + digest, box), number, (digest, box[38:70])
+                plain = open_box(key, b"\x01" + self.store + u32(number) + digest, box)
+                if len(plain) != 36:
+                    raise BoxError("Tampered")
+                return plain[4:], number, (digest, box[38:70])
             except BoxError as error:
                 kind = if_wrong if str(error) == "WrongKeyOrContext" else "damaged"
                 failed = VaultError(kind, f"slot {number}: {error}")
@@ -144,7 +157,7 @@ class Vault:
                 failed = error
         raise failed
 
-    def index(self, owner, key, root):
+    def index(self, owner, key):
         """The settings of an index, and its entries by name, each read up to its name. ("The index")"""
         row = self.row(b"\x04" + owner)
         sequence, box = row[:8], row[8:]
@@ -155,12 +168,12 @@ class Vault:
             "sequence": int.from_bytes(sequence, "big"),
             "keep_versions": manifest.unsigned(),
             "keep_days": manifest.unsigned(),
-            "seen": manifest.signed(),
+            "last": manifest.signed(),
+            "latest": manifest.signed(),
             "ticks": manifest.unsigned(),
             "due": manifest.option(manifest.unsigned),
         }
-        manifest.end()
-        self.check_anchor(root, owner, settings["sequence"])
+        manifest.end_with_extra()
 
         pages, rest = divmod(len(commitments), 32)
         if rest or pages.bit_count() != 1:
@@ -182,7 +195,7 @@ class Vault:
             raise damaged("pages and manifest differ")
         return settings, entries
 
-    def check_anchor(self, root, owner, sequence):
+    def check_anchor(self, key, owner, sequence):
         """Refuses a database that is not the one last used. ("The anchor")"""
         if self.anchor is None:
             if sequence != 1:
@@ -190,9 +203,9 @@ class Vault:
             return
         copies = [self.anchor[at : at + 128] for at in range(0, len(self.anchor), 128)]
         marks = [
-            (int.from_bytes(copy[32:40], "big"), copy[16:32])
+            (int.from_bytes(copy[36:44], "big"), copy[20:36])
             for copy in copies
-            if copy[:16] == owner and hmac.compare_digest(copy[40:72], anchor_mac(root, self.store, copy[:40]))
+            if copy[4:20] == owner and hmac.compare_digest(copy[96:], anchor_mac(key, self.store, copy[:96]))
         ]
         if not marks or max(marks)[0] > sequence or max(marks)[1] != self.incarnation:
             raise VaultError("rolled_back", "the anchor does not know this database, or a newer one")
@@ -210,8 +223,8 @@ def page_of(key, name, pages):
     return int.from_bytes(tag[:4], "big") % pages
 
 
-def anchor_mac(root, store, fields):
-    return hmac.digest(subkey(root, b"anchor"), store + fields, "sha256")
+def anchor_mac(key, store, fields):
+    return hmac.digest(subkey(key, b"anchor"), store + fields, "sha256")
 
 
 def u32(n):
@@ -335,6 +348,11 @@ class Fields:
     def layout(self):
         if self.take(1) != b"\x01":
             raise damaged("an unknown layout")
+
+    def end_with_extra(self):
+        """What later versions add; this one passes over it."""
+        self.sequence(lambda: (self.unsigned(), self.bytes()))
+        self.end()
 
     def end(self):
         if self.data:

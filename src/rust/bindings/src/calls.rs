@@ -151,11 +151,16 @@ fn rust_create(place: Robj, passphrase: Robj, keep_versions: Robj, keep_days: Ro
     })
 }
 
-/// Changes how much is kept.
+/// Changes how much is kept; NULL leaves it. What holds then.
 /// @noRd
 #[extendr]
 fn rust_configure(place: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.configure(retention(&keep_versions, &keep_days)?)?))
+    reply(|| {
+        let versions = optional_number(&keep_versions, "keep_versions")?;
+        let days = optional_number(&keep_days, "keep_days")?;
+        let now = vault(&place)?.configure(versions, days)?;
+        Ok(list!(keep_versions = now.versions, keep_days = now.days))
+    })
 }
 
 /// Unlocks a vault: for this process, or for some seconds for this login.
@@ -168,7 +173,7 @@ fn rust_unlock(place: Robj, passphrase: Robj, seconds: Robj) -> Robj {
     })
 }
 
-/// Forgets the passphrase's key; whether there was one.
+/// Forgets all keys of the vault; whether there were any.
 /// @noRd
 #[extendr]
 fn rust_lock(place: Robj) -> Robj {

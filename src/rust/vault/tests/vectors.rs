@@ -103,9 +103,11 @@ fn keys() {
         assert_eq!(u64::from(first) % number(&vector["pages"]), number(&vector["page"]), "{vector}");
     }
     for vector in vectors["anchor"].as_array().unwrap() {
-        let fields = ["store", "owner", "incarnation"].map(|f| bytes(&vector[f])).concat();
-        let data = [&fields[..], &number(&vector["sequence"]).to_be_bytes()].concat();
-        assert_eq!(mac(&subkey(&vector["root_key"], "dkusecrets/v1/anchor"), &data), bytes(&vector["mac"]), "{vector}");
+        let part = |name: &str| bytes(&vector[name]);
+        let ids = [part("owner"), part("incarnation")].concat();
+        let sequence = number(&vector["sequence"]).to_be_bytes();
+        let data = [&part("store")[..], &[0, 0, 0, 1], &ids, &sequence, &[0; 52]].concat();
+        assert_eq!(mac(&subkey(&vector["anchor_key"], "dkusecrets/v1/anchor"), &data), bytes(&vector["mac"]), "{vector}");
     }
 }
 
