@@ -24,7 +24,8 @@
 #'
 #' Functions that look at how an object is built still find the values: `dput()`, `deparse()`,
 #' `unclass()`, `saveRDS()`, `save()`; and of a plain list *around* secrets `as.character()`, `paste()`,
-#' `toString()` and `unlist()`, and `format()` if the list lies in another list.
+#' `toString()` and `unlist()`, and `format()` if the list lies in another list. What goes through the
+#' fields of a secret finds its value, as it should: `lapply(secret, identity)`, `rapply()`, `sapply()`.
 #'
 #' @section Expired secrets:
 #' An expired secret is still among them. Each one gives a warning of class
@@ -101,10 +102,15 @@ os_login <- function(account = Sys.info()[["effective_user"]]) {
   selected
 }
 
+# What is not there ends in an error that says so: beyond the end, by a name (the secrets have none, it is a
+# mistake for `$key`), or by nothing, as in `[[which(...)]]`.
 #' @export
 `[[.dkusecrets_secrets` <- function(x, i, exact = TRUE) {
-  if (is.numeric(i) && length(i) == 1 && !is.na(i) && i > length(x)) {
-    abort_dku("not_found", no_such_secret(length(x), all_keys(x)), call = NULL)
+  absent <- length(i) == 0 || (length(i) == 1 && !is.na(i) &&
+    if (is.character(i)) !i %in% names(x) else is.numeric(i) && i > length(x))
+  if (absent) {
+    selected <- if (is.numeric(i) && length(i) == 1) length(x) else 0
+    abort_dku("not_found", no_such_secret(selected, all_keys(x)), call = NULL)
   }
   NextMethod()
 }

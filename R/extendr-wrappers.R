@@ -57,7 +57,7 @@ rust_purge <- function(place, name) .Call(wrap__rust_purge, place, name)
 #' @noRd
 rust_create <- function(place, passphrase, keep_versions, keep_days) .Call(wrap__rust_create, place, passphrase, keep_versions, keep_days)
 
-#' Changes how much is kept.
+#' Changes how much is kept; NULL leaves it. What holds then.
 #' @noRd
 rust_configure <- function(place, keep_versions, keep_days) .Call(wrap__rust_configure, place, keep_versions, keep_days)
 
@@ -65,7 +65,7 @@ rust_configure <- function(place, keep_versions, keep_days) .Call(wrap__rust_con
 #' @noRd
 rust_unlock <- function(place, passphrase, seconds) .Call(wrap__rust_unlock, place, passphrase, seconds)
 
-#' Forgets the passphrase's key; whether there was one.
+#' Forgets all keys of the vault; whether there were any.
 #' @noRd
 rust_lock <- function(place) .Call(wrap__rust_lock, place)
 

@@ -43,6 +43,41 @@ unlist.dkusecrets_redacted <- function(x, recursive = TRUE, use.names = TRUE) {
   format(x)
 }
 
+# Secrets put together are secrets; with anything else, a plain list as c() makes it.
+#' @export
+c.dkusecrets_secrets <- function(...) {
+  parts <- list(...)
+  joined <- unlist(lapply(parts, as.list), recursive = FALSE)
+  if (all(vapply(parts, inherits, NA, "dkusecrets_secrets"))) structure(joined, class = class(parts[[1]])) else joined
+}
+
+# One more field for a secret: it stays one.
+#' @export
+c.dkusecrets_secret <- function(...) {
+  parts <- lapply(list(...), function(part) if (is.list(part)) unclass(part) else as.list(part))
+  structure(do.call(c, parts), class = class(..1))
+}
+
+# Tables of secrets are what do.call(rbind, secrets) asks for: they show names.
+#' @export
+as.data.frame.dkusecrets_redacted <- function(x, ...) {
+  data.frame(secret = format(x))
+}
+
+#' @export
+rbind.dkusecrets_redacted <- function(...) {
+  do.call(rbind, lapply(list(...), hidden))
+}
+
+#' @export
+cbind.dkusecrets_redacted <- function(...) {
+  do.call(cbind, lapply(list(...), hidden))
+}
+
+hidden <- function(x) {
+  if (inherits(x, "dkusecrets_redacted")) format(x) else x
+}
+
 # The lines that print() shows.
 shown <- function(x, most = 20) {
   if (inherits(x, "dkusecrets_secret")) {

@@ -2,8 +2,8 @@
 
 #' Read one secret
 #'
-#' Reads the current value of a secret of the person who runs the code. Nothing is kept in memory or
-#' open between calls; a read takes well under a millisecond, however many secrets there are.
+#' Reads the current value of a secret of the person who runs the code. No value is remembered and nothing
+#' is open between calls (the vault's keys are remembered, see [dkuLock()]); a read takes well under a millisecond, however many secrets there are.
 #'
 #' @param name The secret's name: one string of 1 to 255 characters without control characters.
 #'   Names are compared after Unicode normalisation (NFC, UAX #15), with upper and lower case apart.
@@ -42,7 +42,8 @@ dkuGetSecret <- function(name) {
 #' Store a secret
 #'
 #' Stores a value under a name, encrypted. The first call creates the vault. Storing under a name
-#' that is taken makes a new version; [dkuRestoreSecret()] brings an older one back.
+#' that is taken makes a new version; [dkuRestoreSecret()] brings an older one back. The name of a removed
+#' secret begins anew, without the old description; its versions are counted on and can still be restored.
 #'
 #' Without `value` it asks, without showing what is typed: in a terminal, in RStudio and in a Jupyter
 #' notebook. That is the safest way: what stands in a script or a console's history is not a secret any

@@ -155,17 +155,7 @@ dkuCreateVault <- function(provider = c("file", "passphrase"), passphrase = NULL
 dkuConfigureVault <- function(keep_versions = NULL, keep_days = NULL) {
   keep_versions <- or_null(keep_versions, check_count, "keep_versions", 1, 1000)
   keep_days <- or_null(keep_days, check_count, "keep_days", 0, 36500)
-  place <- place()
-  # What is left as it is. A vault that is not there yet, or cannot be read, says so when written to.
-  now <- unwrap(rust_info(place))
-  keep_versions <- keep_versions %||% known_or(now$keep_versions, 10)
-  keep_days <- keep_days %||% known_or(now$keep_days, 30)
-  unwrap(rust_configure(place, keep_versions, keep_days))
-  invisible()
-}
-
-known_or <- function(x, default) {
-  if (is.na(x)) default else x
+  invisible(unwrap(rust_configure(place(), keep_versions, keep_days)))
 }
 
 ask_new_passphrase <- function(call) {
@@ -180,8 +170,9 @@ ask_new_passphrase <- function(call) {
 #' Unlock a vault that has a passphrase
 #'
 #' `dkuUnlock()` opens a vault made with `dkuCreateVault("passphrase")`: for this R process and those it
-#' forks, or for a set time for everything that runs in the same login session. `dkuLock()` ends either. For a
-#' vault with a key file neither does anything.
+#' forks, or for a set time for everything that runs in the same login session. `dkuLock()` ends either, and wipes
+#' the keys that the process remembers of any vault. A vault with a key file needs no unlocking: `dkuUnlock()`
+#' does nothing, and the next read after `dkuLock()` takes the key from its file again.
 #'
 #' With `minutes` the key is handed to the session keyring of the Linux kernel (`keyctl(2)`, `KEY_SPEC_SESSION_KEYRING`),
 #' which keeps it in memory that is never swapped out and forgets it when the time is over or the session
@@ -248,12 +239,13 @@ ask_passphrase <- function(call) {
 #'
 #' When the vault's database is replaced by an older copy, the next use ends in an error of class
 #' `dkusecrets_error_rolled_back`, since that is also how someone would undo the removal or the change
-#' of a secret. After a restore on purpose this function accepts the database as it is. It first
-#' decrypts everything in it, and changes nothing if anything else is wrong.
+#' of a secret. After a restore on purpose this function accepts the database as it is. It looks at no more
+#' than it must, so that a backup with one damaged value can be accepted and the others read:
+#' `dkuVaultInfo(verify = TRUE)` looks at everything. The newer file is refused from then on.
 #'
 #' @returns Whether there was anything to accept, `TRUE` or `FALSE`, invisibly.
 #' @section Errors:
-#' * `dkusecrets_error_damaged`: the restored file is not sound.
+#' * `dkusecrets_error_damaged`: the restored file cannot be opened at all.
 #' * `dkusecrets_error_path`: there is no vault.
 #' * Those of every function that opens a vault: see [dkusecrets-errors].
 #' @example man/roxygen/scratch-begin.R

@@ -49,7 +49,16 @@ ways_to_show <- function() {
 ways_to_convert <- list(
   format = format, as.character = as.character, toString = toString, paste = paste, unlist = unlist,
   message = message, warning = warning, sprintf = function(x) sprintf("%s", x), writeLines = writeLines,
-  cat = function(x) cat(format(x)), nchar = nchar
+  cat = function(x) cat(format(x)), nchar = nchar,
+  rbind = function(x) print(rbind(x, x)), cbind = function(x) print(cbind(x, 1)), c = function(x) print(c(x, a = 1)),
+  as.data.frame = function(x) print(as.data.frame(x)), data.frame = function(x) print(data.frame(x))
+)
+
+# What one tries to look at a list of records.
+ways_to_tabulate <- list(
+  rbind = function(x) print(do.call(rbind, x)), cbind = function(x) print(do.call(cbind, x)),
+  rbind.data.frame = function(x) print(do.call(rbind, lapply(x, as.data.frame))),
+  c = function(x) print(do.call(c, unname(as.list(x)))), sapply = function(x) print(sapply(x, format))
 )
 
 expect_hidden <- function(ways, objects) {
@@ -77,6 +86,7 @@ test_that("no way to show or to convert an object shows a value", {
   objects$summary <- summary(objects$secrets)
   expect_hidden(ways_to_show(), objects)
   expect_hidden(ways_to_convert, objects)
+  expect_hidden(ways_to_tabulate, list(secrets = objects$secrets, list = as.list(objects$secrets)))
 })
 
 test_that("nor if the object is in lists and data frames", {
@@ -155,7 +165,7 @@ test_that("an uncaught error in a fresh process shows no value", {
 
 test_that("a wrong passphrase is not repeated", {
   local_vault()
-  dkuCreateVault("passphrase", "correct horse")
+  dkuCreateVault("passphrase", "correct horse battery")
   dkuLock()
   cnd <- tryCatch(dkuUnlock("Marker7Value"), error = identity)
   expect_s3_class(cnd, "dkusecrets_error_wrong_passphrase")

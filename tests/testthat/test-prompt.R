@@ -48,7 +48,7 @@ test_that("where nobody can be asked, the error says how else", {
     dkuSetSecret("a \"quoted\" name")
     dkuCreateVault("passphrase")
   })
-  dkuCreateVault("passphrase", "correct horse")
+  dkuCreateVault("passphrase", "correct horse battery")
   expect_snapshot(dkuUnlock(), error = TRUE)
 })
 
@@ -67,10 +67,10 @@ test_that("the way out that the error names works", {
 
 test_that("a new passphrase is asked for twice", {
   local_vault()
-  typing("correct horse", "correct hose")
+  typing("correct horse battery", "correct hose")
   expect_error(dkuCreateVault("passphrase"), class = "dkusecrets_error_cancelled")
   expect_false(dkuVaultInfo()$exists)
-  asked <- typing("correct horse", "correct horse", "correct horse")
+  asked <- typing("correct horse battery", "correct horse battery", "correct horse battery")
   dkuCreateVault("passphrase")
   dkuLock()
   dkuUnlock()

@@ -77,7 +77,7 @@ test_that("a vault with a passphrase is locked, unlocked and locked again", {
 
 test_that("messages about a locked vault name the way out", {
   home <- local_vault()
-  dkuCreateVault("passphrase", "correct horse")
+  dkuCreateVault("passphrase", "correct horse battery")
   dkuLock()
   expect_snapshot(error = TRUE, transform = hide_home(home), {
     dkuGetSecret("a")
@@ -89,12 +89,12 @@ test_that("messages about a locked vault name the way out", {
 test_that("a vault unlocked for a time is open to new processes of the same login", {
   skip_if_not_installed("callr")
   home <- local_vault()
-  dkuCreateVault("passphrase", "correct horse")
+  dkuCreateVault("passphrase", "correct horse battery")
   dkuSetSecret("a", "v")
   dkuLock()
   unlocked <- tryCatch(
     {
-      dkuUnlock("correct horse", minutes = 1)
+      dkuUnlock("correct horse battery", minutes = 1)
       TRUE
     },
     dkusecrets_error_unavailable = function(cnd) FALSE
@@ -104,7 +104,7 @@ test_that("a vault unlocked for a time is open to new processes of the same logi
   expect_true(dkuLock())
   expect_error(callr::r(function() dkusecrets::dkuGetSecret("a")), "locked")
 
-  dkuUnlock("correct horse", minutes = 1 / 60)
+  dkuUnlock("correct horse battery", minutes = 1 / 60)
   Sys.sleep(1.5)
   expect_error(dkuGetSecret("a"), class = "dkusecrets_error_locked")
 })
@@ -114,7 +114,7 @@ test_that("a passphrase that cannot be is refused, and no vault is made", {
   for (x in list("short", "", 1, NA, c("correct", "horse"))) {
     expect_error(dkuCreateVault("passphrase", x), class = "dkusecrets_error_invalid_argument")
   }
-  expect_error(dkuCreateVault("file", "correct horse"), class = "dkusecrets_error_invalid_argument")
+  expect_error(dkuCreateVault("file", "correct horse battery"), class = "dkusecrets_error_invalid_argument")
   expect_error(dkuCreateVault("keyring"), class = "dkusecrets_error_invalid_argument")
   expect_false(dkuVaultInfo()$exists)
 })
@@ -122,11 +122,14 @@ test_that("a passphrase that cannot be is refused, and no vault is made", {
 test_that("without a vault there is nothing to unlock, and with a key file no need to", {
   local_vault()
   expect_error(dkuUnlock(), class = "dkusecrets_error_path")
-  expect_error(dkuUnlock("correct horse"), class = "dkusecrets_error_path")
+  expect_error(dkuUnlock("correct horse battery"), class = "dkusecrets_error_path")
+  # What is remembered of another vault.
+  dkuLock()
   expect_false(dkuLock())
   dkuSetSecret("a", "v")
   expect_null(dkuUnlock())
   expect_null(dkuUnlock("whatever"))
+  expect_true(dkuLock())
   expect_false(dkuLock())
   expect_identical(dkuGetSecret("a"), "v")
 })

@@ -2,7 +2,7 @@
 //! of any other type would be converted before `reply` runs, and its error, with the argument's
 //! value in it, would leave as an R error that crashes R on a `%`. `wrappers.rs` checks this.
 //!
-//! `place` is where the vault lies, told anew with each call: nothing is kept open or remembered here.
+//! `place` is where the vault lies, told anew with each call: nothing is kept here.
 #![expect(clippy::disallowed_methods, reason = "what #[extendr] expands to; wrappers.rs looks at our own text")]
 use crate::args::{expiry, number, optional_number, optional_text, passphrase, text, value, vault};
 use crate::reply::{Failure, reply};
