@@ -67,10 +67,9 @@ def read_vault(data, config, passphrase=None):
     user_key = vault.open_row(root, b"\x02" + user + u32(epoch), commitment)
 
     # "Entries of an index of secrets"
-    settings, secrets = vault.index(user, user_key)
     anchor_key = fact("anchor", 3).bytes(32)
     vault.check_anchor(anchor_key, vault.store, directory_settings["sequence"])
-    vault.check_anchor(anchor_key, user, settings["sequence"])
+    settings, secrets = vault.index(user, user_key, anchor_key)
     return {
         "store": vault.store.hex(),
         **settings,
@@ -157,7 +156,7 @@ class Vault:
                 failed = error
         raise failed
 
-    def index(self, owner, key):
+    def index(self, owner, key, anchor_key=None):
         """The settings of an index, and its entries by name, each read up to its name. ("The index")"""
         row = self.row(b"\x04" + owner)
         sequence, box = row[:8], row[8:]
@@ -174,6 +173,8 @@ class Vault:
             "due": manifest.option(manifest.unsigned),
         }
         manifest.end_with_extra()
+        if anchor_key:
+            self.check_anchor(anchor_key, owner, settings["sequence"])
 
         pages, rest = divmod(len(commitments), 32)
         if rest or pages.bit_count() != 1:
