@@ -274,7 +274,7 @@ mod tests {
             Err(Error::Internal("enough"))
         });
         assert_eq!((ended.unwrap_err().kind(), visits), ("internal", 1));
-        assert_eq!(rows.integrity().unwrap(), "ok");
+        assert_eq!(rows.integrity().unwrap(), None);
     }
 
     /// A file of the wrong shape: text where bytes belong.
