@@ -60,17 +60,15 @@ fn main() -> Result<()> {
 fn read_one(path: &Path, until: Until) -> Result<Vec<Duration>> {
     let rows = rows(path)?;
     let parts = Parts::of(&rows);
-    let (manifest, pages) = (Boxes::like(&[parts.manifest]), Boxes::like(&parts.pages));
-    let records = Boxes::like(&parts.records);
+    let boxes = Boxes::like(&rows);
     repeat(until, |i| {
+        let looked_for = [parts.manifest, nth(&parts.pages, i), nth(&parts.records, i)];
         let connection = begin_read(path)?;
         let mut query = connection.prepare("SELECT value FROM row WHERE key = ?1")?;
-        for (key, _) in parts.way.iter().copied().chain([nth(&parts.pages, i), nth(&parts.records, i)]) {
+        for (key, _) in parts.way.iter().chain(&looked_for) {
             black_box(query.query_row([key], |row| row.get::<_, Vec<u8>>(0))?);
         }
-        manifest.decrypt();
-        pages.decrypt_one(i);
-        records.decrypt_one(i);
+        looked_for.iter().for_each(|row| boxes.open(row));
         Ok(())
     })
 }
@@ -79,7 +77,8 @@ fn read_one(path: &Path, until: Until) -> Result<Vec<Duration>> {
 fn read_all(path: &Path, until: Until) -> Result<Vec<Duration>> {
     let rows = rows(path)?;
     let parts = Parts::of(&rows);
-    let boxes = Boxes::like(&[&[parts.manifest], &parts.pages[..], &parts.records].concat());
+    let boxes = Boxes::like(&rows);
+    let looked_for = [&[parts.manifest], &parts.pages[..], &parts.records].concat();
     repeat(until, |_| {
         let connection = begin_read(path)?;
         let mut query = connection.prepare("SELECT key, value FROM row")?;
@@ -87,7 +86,7 @@ fn read_all(path: &Path, until: Until) -> Result<Vec<Duration>> {
         while let Some(row) = found.next()? {
             black_box((row.get_ref(0)?.as_blob()?, row.get::<_, Vec<u8>>(1)?));
         }
-        boxes.decrypt();
+        looked_for.iter().for_each(|row| boxes.open(row));
         Ok(())
     })
 }
@@ -148,42 +147,36 @@ impl Parts<'_> {
         let store_id = &store.1[4..20];
         let of_store = |row: &Row| row.0.len() > 16 && row.0[1..17] == *store_id;
         let of_person = |tag| rows.iter().filter(move |row| row.0[0] == tag && !of_store(row));
-        let way = rows.iter().filter(|row| [STORE, SLOTS, MANIFEST].contains(&row.0[0]));
-        Parts {
-            way: way.collect(),
-            manifest: of_person(MANIFEST).next().expect("an index"),
-            pages: of_person(PAGE).collect(),
-            records: of_person(RECORD).collect(),
-        }
+        let manifest = of_person(MANIFEST).next().expect("an index");
+        let way = rows.iter().filter(|row| [STORE, SLOTS].contains(&row.0[0]) || row.0[0] == MANIFEST && of_store(row));
+        Parts { way: way.collect(), manifest, pages: of_person(PAGE).collect(), records: of_person(RECORD).collect() }
     }
 }
 
-/// Boxes that can be opened here, as long as those in the rows.
+/// Boxes that can be opened here, one of each length there is in the rows: no more memory than what was just read.
 struct Boxes {
     cipher: Aes256Gcm,
-    sealed: Vec<Vec<u8>>,
+    sealed: BTreeMap<usize, Vec<u8>>,
 }
 
 impl Boxes {
-    fn like(rows: &[&Row]) -> Boxes {
+    fn like(rows: &[Row]) -> Boxes {
         let cipher = Aes256Gcm::new(&[7; 32].into());
-        // A manifest's row begins with its sequence number.
-        let boxes = rows.iter().map(|(key, value)| value.len() - HEADER - TAG - if key[0] == MANIFEST { 8 } else { 0 });
         let seal = |length| cipher.encrypt(&[0; 12].into(), Payload::from(&vec![0; length][..])).expect("sealing");
-        Boxes { sealed: boxes.map(seal).collect(), cipher }
+        let boxes = rows.iter().filter(|row| [MANIFEST, PAGE, RECORD].contains(&row.0[0])).map(length);
+        Boxes { sealed: boxes.map(|length| (length, seal(length))).collect(), cipher }
     }
 
-    fn decrypt(&self) {
-        self.sealed.iter().for_each(|sealed| self.open(sealed));
-    }
-
-    fn decrypt_one(&self, number: usize) {
-        self.open(&self.sealed[shuffled(number, self.sealed.len())]);
-    }
-
-    fn open(&self, sealed: &[u8]) {
+    /// Opens a box as long as the one in a row.
+    fn open(&self, row: &Row) {
+        let sealed = &self.sealed[&length(row)][..];
         black_box(self.cipher.decrypt(&[0; 12].into(), Payload::from(sealed)).expect("opening"));
     }
+}
+
+/// How much is encrypted in a row. That of a manifest begins with its sequence number.
+fn length((key, value): &Row) -> usize {
+    value.len() - HEADER - TAG - if key[0] == MANIFEST { 8 } else { 0 }
 }
 
 /// As `sqlite.rs` opens a vault.
