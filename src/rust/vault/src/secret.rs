@@ -160,7 +160,7 @@ impl Retention {
 #[derive(Serialize, Deserialize, Clone, Copy, Default)]
 pub(crate) struct Ledger {
     pub(crate) retention: Retention,
-    /// The system's time at the last write.
+    /// The system's time at the last write, or that of an earlier one up to a day ahead of it.
     last: i64,
     /// The latest system time of any write.
     latest: i64,
@@ -179,7 +179,10 @@ impl Ledger {
         let since = |then: i64| u64::try_from(now.saturating_sub(then)).unwrap_or(0);
         let passed = if since(self.last) <= DAY_MS { since(self.last) } else { since(self.latest).min(DAY_MS) };
         self.ticks = self.ticks.saturating_add(passed);
-        self.last = now;
+        // A little back is where two clocks differ, or one was set right: counted again from where it was.
+        if now > self.last || self.last.saturating_sub(now) > DAY_MS as i64 {
+            self.last = now;
+        }
         self.latest = self.latest.max(now);
     }
 
