@@ -186,6 +186,23 @@ fn a_clock_that_jumps_back_and_forth_purges_nothing() {
     assert!(is_kept(&vault, "a"));
 }
 
+/// Two machines at one vault whose clocks differ, or one that is set right after each start.
+#[test]
+fn clocks_that_differ_purge_nothing() {
+    for difference in [1_000, 2 * 60 * 60 * 1000, DAY - 1, DAY, DAY + 1, 3 * DAY] {
+        let home = Home::new();
+        let vault = vault(&home);
+        set(&vault, "a", "1");
+        vault.remove("a", None).unwrap();
+        let now = NOW.get();
+        for i in 0..400 {
+            NOW.set(now + i * 60_000 + i % 2 * difference);
+            touch(&vault);
+        }
+        assert!(is_kept(&vault, "a"), "{difference} ms apart");
+    }
+}
+
 #[test]
 fn no_days_to_keep() {
     let home = Home::with_three();
@@ -266,6 +283,38 @@ fn purging_on_request() {
     assert!(keys_of(&rows(&home.database()), RECORD).is_empty());
     // The name is free, and what comes now is another secret.
     assert_eq!(set(&vault, "a", "new"), 1);
+}
+
+/// A purge, asked for or due, writes the file anew: what moved within it leaves no copy, and its space is given back.
+#[test]
+fn a_purge_gives_space_back() {
+    let home = Home::new();
+    let vault = vault(&home);
+    vault.configure(None, Some(1)).unwrap();
+    let size = || std::fs::metadata(home.database()).unwrap().len();
+    let long = "x".repeat(100_000);
+    set(&vault, "a", "1");
+    let small = size();
+    // The older version of a live secret.
+    set(&vault, "b", &long);
+    set(&vault, "b", "1");
+    assert!(size() > small + 90_000);
+    assert_eq!(vault.purge("b").unwrap(), 1);
+    assert!(size() < small + 10_000);
+    // A removed one.
+    set(&vault, "c", &long);
+    vault.remove("c", None).unwrap();
+    assert!(size() > small + 90_000);
+    assert_eq!(vault.purge("c").unwrap(), 1);
+    assert!(size() < small + 10_000);
+    // One whose time is over.
+    set(&vault, "d", &long);
+    vault.remove("d", None).unwrap();
+    later(DAY);
+    assert!(size() > small + 90_000);
+    touch(&vault);
+    assert!(!is_kept(&vault, "d") && size() < small + 10_000);
+    assert_eq!(vault.verify().unwrap(), 3);
 }
 
 /// Whether eight bytes in a row of a sealed box, its header aside, are anywhere in a file.
