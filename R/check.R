@@ -64,6 +64,13 @@ check_choice <- function(x, arg, choices, call = sys.call(-1)) {
   x
 }
 
+# For functions that take secrets: R's own error about an argument that a function does not have shows its value.
+check_no_more <- function(..., call = sys.call(-1)) {
+  if (...length() > 0) {
+    abort_dku("invalid_argument", "an argument too many, or one that is misspelt: its value is not shown here", call = call)
+  }
+}
+
 # `check`, but NULL passes as it is.
 or_null <- function(x, check, ..., call = sys.call(-1)) {
   if (is.null(x)) NULL else check(x, ..., call = call)

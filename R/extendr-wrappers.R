@@ -71,7 +71,7 @@ rust_lock <- function(place) .Call(wrap__rust_lock, place)
 
 #' Accepts a restored database; whether there was anything to accept.
 #' @noRd
-rust_accept_restore <- function(place) .Call(wrap__rust_accept_restore, place)
+rust_accept_restore <- function(place, even_damaged) .Call(wrap__rust_accept_restore, place, even_damaged)
 
 #' Opens everything there is; the number of values.
 #' @noRd

@@ -67,6 +67,7 @@ dkuGetSecret <- function(name) {
 #'   With `NULL` or `NA` the new value does not expire, whatever the one before did.
 #' @param if_version The version, one whole number, that the secret must be at, so that nobody's
 #'   change in between is overwritten; 0 for a secret that must not exist yet.
+#' @param ... Nothing: a misspelt argument ends here, and not in an error of R's own that would show its value.
 #' @returns The number of the new version, counted from 1, invisibly.
 #' @section Errors:
 #' * `dkusecrets_error_invalid_name`, `dkusecrets_error_invalid_value`,
@@ -88,7 +89,8 @@ dkuGetSecret <- function(name) {
 #' dkuListSecrets()
 #' @example man/roxygen/scratch-end.R
 #' @export
-dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_version = NULL) {
+dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_version = NULL, ...) {
+  check_no_more(...)
   name <- check_name(name)
   description <- or_null(description, check_string, "description")
   expires <- or_null(expires, check_date, "expires")

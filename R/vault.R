@@ -119,6 +119,7 @@ print.dkusecrets_vault_info <- function(x, ...) {
 #' @param keep_days For how many days a removed secret can be brought back: one whole number, 0 to
 #'   36500. In `dkuConfigureVault()`, `NULL` leaves it. Days in which the system's clock jumps ahead
 #'   count as one, so that a wrong clock destroys nothing.
+#' @param ... Nothing: a misspelt argument ends here, and not in an error of R's own that would show its value.
 #' @returns `NULL`, invisibly.
 #' @section Errors:
 #' * `dkusecrets_error_exists`: there is a vault already.
@@ -135,7 +136,8 @@ print.dkusecrets_vault_info <- function(x, ...) {
 #' @example man/roxygen/scratch-end.R
 #' @export
 dkuCreateVault <- function(provider = c("file", "passphrase"), passphrase = NULL,
-                           keep_versions = 10, keep_days = 30) {
+                           keep_versions = 10, keep_days = 30, ...) {
+  check_no_more(...)
   provider <- check_choice(provider, "provider", c("file", "passphrase"))
   passphrase <- or_null(passphrase, check_string, "passphrase")
   keep_versions <- check_count(keep_versions, "keep_versions", 1, 1000)
@@ -181,6 +183,7 @@ ask_new_passphrase <- function(call) {
 #' @param passphrase One string. With `NULL` it is asked for, without showing what is typed.
 #' @param minutes For how long, one number greater than 0, rounded up to whole seconds; or `NULL` for
 #'   this process.
+#' @param ... Nothing: a misspelt argument ends here, and not in an error of R's own that would show its value.
 #' @returns `dkuUnlock()`: `NULL`, invisibly. `dkuLock()`: whether there was something to forget,
 #'   invisibly.
 #' @section Errors:
@@ -201,7 +204,8 @@ ask_new_passphrase <- function(call) {
 #' identical(dkuGetSecret("api-key"), "s3cret")
 #' @example man/roxygen/scratch-end.R
 #' @export
-dkuUnlock <- function(passphrase = NULL, minutes = NULL) {
+dkuUnlock <- function(passphrase = NULL, minutes = NULL, ...) {
+  check_no_more(...)
   passphrase <- or_null(passphrase, check_string, "passphrase")
   seconds <- or_null(minutes, check_minutes)
   place <- place()
@@ -239,13 +243,15 @@ ask_passphrase <- function(call) {
 #'
 #' When the vault's database is replaced by an older copy, the next use ends in an error of class
 #' `dkusecrets_error_rolled_back`, since that is also how someone would undo the removal or the change
-#' of a secret. After a restore on purpose this function accepts the database as it is. It looks at no more
-#' than it must, so that a backup with one damaged value can be accepted and the others read:
-#' `dkuVaultInfo(verify = TRUE)` looks at everything. The newer file is refused from then on.
+#' of a secret. After a restore on purpose this function accepts the database as it is. It first decrypts
+#' everything in it, and changes nothing if anything else is wrong. The newer file is refused from then on.
 #'
+#' @param damaged `TRUE` accepts a copy of which parts are damaged, when there is no better one. Each part
+#'   then ends in an error when it is read, and the others can be read.
 #' @returns Whether there was anything to accept, `TRUE` or `FALSE`, invisibly.
 #' @section Errors:
-#' * `dkusecrets_error_damaged`: the restored file cannot be opened at all.
+#' * `dkusecrets_error_damaged`: the restored file is not sound, and `damaged` is not `TRUE`; or it cannot be
+#'   opened at all.
 #' * `dkusecrets_error_path`: there is no vault.
 #' * Those of every function that opens a vault: see [dkusecrets-errors].
 #' @example man/roxygen/scratch-begin.R
@@ -262,6 +268,7 @@ ask_passphrase <- function(call) {
 #' identical(dkuGetSecret("api-key"), "s3cret")
 #' @example man/roxygen/scratch-end.R
 #' @export
-dkuAcceptRestore <- function() {
-  invisible(unwrap(rust_accept_restore(place())))
+dkuAcceptRestore <- function(damaged = FALSE) {
+  check_flag(damaged, "damaged")
+  invisible(unwrap(rust_accept_restore(place(), damaged)))
 }

@@ -120,6 +120,10 @@ test_that("no error and no warning holds a value, a passphrase or an argument", 
   too_long <- paste0(marker, strrep("x", 2^20))
   failing <- list(
     quote(dkuSetSecret("a", c("Marker7Value", "b"))),
+    quote(dkuSetSecret("a", valeu = "Marker7Value")),
+    quote(dkuSetSecret("a", "v", "d", NULL, NULL, "Marker7Value")),
+    quote(dkuUnlock(password = "Marker7Value")),
+    quote(dkuCreateVault("passphrase", password = "Marker7Value")),
     quote(dkuSetSecret("a", list("Marker7Value"))),
     quote(dkuSetSecret("a", factor("Marker7Value"))),
     quote(dkuSetSecret("a", paste0("Marker7Value", rawToChar(as.raw(0xff))))),

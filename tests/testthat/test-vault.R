@@ -134,6 +134,24 @@ test_that("without a vault there is nothing to unlock, and with a key file no ne
   expect_identical(dkuGetSecret("a"), "v")
 })
 
+test_that("a damaged copy is accepted only by who says so", {
+  home <- local_vault()
+  dkuSetSecret("a", "old")
+  old <- withr::local_tempfile()
+  database <- dkuVaultInfo()$database
+  file.copy(database, old)
+  dkuSetSecret("a", "new")
+  bytes <- readBin(old, "raw", file.size(old))
+  # What a record's box begins with: version, suite and epoch; the last one in the file is the value's.
+  at <- max(which(head(bytes, -5) == 1 & head(bytes[-1], -4) == 1 & bytes[-(1:5)] == 1))
+  bytes[at + 100] <- xor(bytes[at + 100], as.raw(1))
+  writeBin(bytes, database)
+  expect_error(dkuListSecrets(), class = "dkusecrets_error")
+  before <- unname(tools::md5sum(database))
+  expect_error(dkuAcceptRestore(), class = "dkusecrets_error_damaged")
+  expect_identical(unname(tools::md5sum(database)), before)
+})
+
 test_that("an older copy of the database is found, and accepted by name", {
   home <- local_vault()
   dkuSetSecret("a", "1")

@@ -183,8 +183,8 @@ fn rust_lock(place: Robj) -> Robj {
 /// Accepts a restored database; whether there was anything to accept.
 /// @noRd
 #[extendr]
-fn rust_accept_restore(place: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.accept_restore()?))
+fn rust_accept_restore(place: Robj, even_damaged: Robj) -> Robj {
+    reply(|| Ok(vault(&place)?.accept_restore(even_damaged.as_bool() == Some(true))?))
 }
 
 /// Opens everything there is; the number of values.

@@ -153,5 +153,5 @@ fn every_kind(maker: &mut Maker) {
     let copy = std::fs::read(&database).unwrap();
     maker.vault.remove("api-key", None).unwrap();
     std::fs::write(&database, copy).unwrap();
-    assert!(maker.vault.accept_restore().unwrap());
+    assert!(maker.vault.accept_restore(false).unwrap());
 }

@@ -109,7 +109,7 @@ pub enum Error {
         reason: String,
     },
     /// The vault was written by a newer version of this software.
-    #[error("the vault {} has format {found}, this version of dkusecrets reads format {}: install a newer version", path.display(), crate::sqlite::FORMAT)]
+    #[error("the vault {} has format {found}, this version of dkusecrets reads format {}: install a newer version", path.display(), crate::site::FORMAT)]
     NewerFormat {
         /// The database.
         path: PathBuf,

@@ -374,6 +374,9 @@ mod tests {
         fn delete(&self, key: &[u8]) -> Result<bool> {
             Ok(self.0.borrow_mut().remove(key).is_some())
         }
+        fn integrity(&self) -> Result<Option<String>> {
+            Ok(None)
+        }
         fn commit(self) -> Result<()> {
             Ok(())
         }

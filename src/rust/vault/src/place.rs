@@ -126,7 +126,12 @@ fn refuse_non_directory(path: &Path, found: &Metadata) -> Result<()> {
 struct Road {
     /// Directories that were found safe: the vault's two have most of their way in common.
     safe: Vec<PathBuf>,
+    /// How many links were followed.
+    links: u32,
 }
+
+/// As many as Linux follows (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
 
 impl Road {
     /// The path without links, and what lies there. The part of it that exists must be safe.
@@ -143,9 +148,21 @@ impl Road {
                 continue;
             }
             match platform::look(&here)? {
-                // Links are rare: then the same way again from the start, without them.
-                Some(found) if found.is_symlink() || part == Component::ParentDir => {
-                    return self.walk(&platform::canonical(&here)?.join(parts.collect::<PathBuf>()));
+                // One link at a time, so that the directories between links are looked at, too.
+                Some(found) if found.is_symlink() => {
+                    self.links += 1;
+                    if self.links > MAX_LINKS {
+                        return Err(Error::Path { path: path.into(), reason: "leads through too many links".into() });
+                    }
+                    let target = platform::read_link(&here)?;
+                    here.pop();
+                    return self.walk(&here.join(target).join(parts.collect::<PathBuf>()));
+                }
+                // What lies before it was no link, so it is the directory above.
+                Some(_) if part == Component::ParentDir => {
+                    here.pop();
+                    here.pop();
+                    return self.walk(&here.join(parts.collect::<PathBuf>()));
                 }
                 Some(found) if last => {
                     refuse_non_directory(&here, &found)?;

@@ -5,7 +5,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -111,9 +111,19 @@ fn refuse_mode(path: &Path, found: &Metadata, bits: u32, what: &str, cure: &str)
     })
 }
 
-/// Makes a directory and those above it that are missing, each 0700 from the start.
+/// Makes a directory and those above it that are missing, each 0700 whatever the umask, and makes them durable.
 pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create the directory", path, e))
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| matches!(look(p), Ok(None))).collect();
+    for directory in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(directory) {
+            // Another process was faster.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            made => made.map_err(|e| Error::io("create the directory", directory, e))?,
+        }
+        grant_owner(directory, 0o700)?;
+        directory.parent().map_or(Ok(()), sync_directory)?;
+    }
+    Ok(())
 }
 
 /// Opens a file of ours without following a link, and checks what was opened; nothing if it is not there.
@@ -168,10 +178,22 @@ pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Resul
     file.write_all_at(bytes, offset)
 }
 
+/// Gives the owner of what was just made the rights that an odd umask has taken away.
+fn grant_owner(path: &Path, mode: u32) -> Result<()> {
+    let found = std::fs::symlink_metadata(path).map_err(|e| Error::io("look at", path, e))?;
+    if found.mode() & 0o777 == mode {
+        return Ok(());
+    }
+    let mode = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, mode).map_err(|e| Error::io("change the mode of", path, e))
+}
+
 /// Creates a file, 0600 from the first byte, that must not exist yet.
 pub(crate) fn create_private(path: &Path) -> Result<File> {
     let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
-    created.map_err(|e| Error::io("create", path, e))
+    let file = created.map_err(|e| Error::io("create", path, e))?;
+    grant_owner(path, 0o600)?;
+    Ok(file)
 }
 
 /// Writes a new file so that after a crash it is there whole or not at all, and never replaces another.
@@ -221,8 +243,12 @@ pub(crate) struct Lock {
 /// Takes the lock on `path`, a file made for this purpose, within `patience`.
 pub(crate) fn lock(path: &Path, patience: Duration) -> Result<Lock> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = look(path)?.is_none();
     let opened =
         OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path);
+    if made {
+        grant_owner(path, 0o600)?;
+    }
     let file = opened.map_err(|e| Error::io("open the lock file", path, e))?;
     wait_for_lock(&file, path, patience)?;
     Ok(Lock { _file: file })
@@ -265,9 +291,9 @@ pub(crate) fn file_system(path: &Path) -> Option<(String, bool)> {
     Some((name, reliable))
 }
 
-/// A path without links, as far as it exists.
-pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(path).map_err(|e| Error::io("look at", path, e))
+/// What a link points to, which must be there at its end: what it leads to may be a disk that is not mounted.
+pub(crate) fn read_link(path: &Path) -> Result<PathBuf> {
+    std::fs::metadata(path).and_then(|_| std::fs::read_link(path)).map_err(|e| Error::io("look at", path, e))
 }
 
 #[cfg(test)]
@@ -310,7 +336,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         assert!(read_private(&path, 10).unwrap().is_none());
-        for (length, read) in [(0, 0), (9, 9), (10, 10), (11, 11), (5_000, 11)] {
+        for (length, read) in [(0, 0), (9, 9), (10, 10), (11, 10), (5_000, 10)] {
             remove_if_there(&path).unwrap();
             write_durably(&path, &directory.path().join("scratch"), &vec![b'x'; length]).unwrap();
             assert_eq!(read_private(&path, 10).unwrap().unwrap().len(), read);

@@ -1,7 +1,8 @@
 //! The one trait between the vault and a database: a transaction over rows, each a key and a value.
 //!
 //! Everything above this line sees plaintext, everything below sees sealed boxes. A row's key is a tag and fields of
-//! fixed width, so rows of one owner and kind lie together and in order. To add a database, implement [`Rows`].
+//! fixed width, so rows of one owner and kind lie together and in order. To add a database, implement [`Rows`]; its
+//! transactions must be as good as serial ones.
 use crate::Result;
 use crate::key::Id;
 
@@ -25,8 +26,18 @@ pub trait Rows {
     /// Removes a row; answers whether it was there.
     fn delete(&self, key: &[u8]) -> Result<bool>;
 
+    /// What is wrong with the database's own structure, as far as it can tell; nothing if all is well.
+    fn integrity(&self) -> Result<Option<String>>;
+
     /// Makes everything durable: once this answers, it survives a loss of power.
     fn commit(self) -> Result<()>;
+}
+
+/// What a transaction is begun for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Read,
+    Write,
 }
 
 /// The keys of rows. `FORMAT.md`, "Rows".

@@ -5,19 +5,18 @@ use crate::index::Index;
 use crate::key::Id;
 use crate::name::close_matches;
 use crate::place::Place;
-use crate::rows::{Rows, keys};
+use crate::rows::{Intent, Rows, keys};
 use crate::sealed_box::{BoxError, Context, open, seal};
 use crate::secret::{Head, Removal, VersionHead};
 use crate::site::{Part, Site, commit_to};
-use crate::sqlite::Sqlite;
 use crate::vault::Secret;
 use crate::{Error, Result, Value};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// A vault that is open for one transaction, every key found and everything up to the index checked.
-pub(crate) struct Session {
-    pub(crate) rows: Sqlite,
+pub(crate) struct Session<R> {
+    pub(crate) rows: R,
     pub(crate) place: Place,
     pub(crate) site: Rc<Site>,
     pub(crate) chain: Arc<Chain>,
@@ -28,9 +27,9 @@ pub(crate) struct Session {
     pub(crate) purged: bool,
 }
 
-impl Session {
-    pub(crate) fn load(rows: Sqlite, place: Place, anchor: &Anchor) -> Result<Session> {
-        let (site, chain) = chain::follow(&rows, &place)?;
+impl<R: Rows> Session<R> {
+    pub(crate) fn load(rows: R, place: Place, anchor: &Anchor, intent: Intent) -> Result<Session<R>> {
+        let (site, chain) = chain::follow(&rows, &place, intent)?;
         let secrets = Index::load(&rows, site.clone(), chain.user, chain.owner.clone(), "index")?;
         Ok(Session { rows, place, site, chain, secrets, anchor_absent: anchor.is_absent(), purged: false })
     }
@@ -69,6 +68,17 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Raises an anchor that lags behind what was just found sound: a write may have been cut short before it got
+    /// there. Answers with the anchor as it is then, if it lagged; should it not be writable, it lags on.
+    pub(crate) fn raise_lagging(&self, anchor: &Anchor) -> Option<Anchor> {
+        let lags = |(now, seen): (&Mark, Option<Mark>)| seen.is_some_and(|seen| seen.sequence < now.sequence);
+        if !self.now().iter().zip(self.anchored(anchor)).any(lags) {
+            return None;
+        }
+        let _ = anchor::raise(&self.site, &self.chain.anchor, &self.place, &self.now());
+        Anchor::read(&self.place).ok()
     }
 
     /// Before the first write, so that a kill between the two cannot leave a vault that was written and has no anchor.

@@ -2,12 +2,14 @@
 use crate::key::Id;
 use crate::rows::Rows;
 use crate::sealed_box::{BoxError, Commit, commit_of};
-use crate::sqlite::FORMAT;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
+
+/// The format this version writes and reads. `FORMAT.md`.
+pub(crate) const FORMAT: u32 = 1;
 
 /// Which vault this is: what every context begins with, and the path that messages name.
 #[derive(Clone)]

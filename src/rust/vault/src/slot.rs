@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// The key epoch in the header of a slot's box: a provider's key is never reused for another slot.
 const EPOCH: u32 = 1;
+/// More slots than anybody needs: each may cost an Argon2 to try.
+const MOST: usize = 16;
 
 /// How a new vault's root key is to be reached.
 #[derive(Debug)]
@@ -99,6 +101,9 @@ impl Slot {
     /// other.
     pub(crate) fn parse_all(site: &Site, row: &[u8]) -> Result<Vec<Slot>> {
         let stored: Vec<Stored> = site.decode(Part::Slots, row)?;
+        if stored.len() > MOST {
+            return Err(site.unsealed(Part::Slots, BoxError::Malformed));
+        }
         let known = |s: &Stored| {
             let (parameters, _) = postcard::take_from_bytes(s.parameters).ok()?;
             let digest = Sha256::digest(s.parameters.as_ref() as &[u8]).into();

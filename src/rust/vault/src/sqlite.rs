@@ -3,15 +3,14 @@
 //!
 //! The journal is a rollback journal, not a write-ahead log: SQLite keeps a table of locks per process that a forked
 //! child inherits, and with a write-ahead log that loses committed writes in silence.
-use crate::rows::{Rows, Visit};
+use crate::rows::{Intent, Rows, Visit};
+use crate::site::FORMAT;
 use crate::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The format this version writes and reads. `FORMAT.md`.
-pub(crate) const FORMAT: u32 = 1;
 /// "dkus": tells the file's type to `file` and to SQLite.
 const APPLICATION_ID: i32 = 0x646b_7573;
 /// An index over the short keys and a table of the long values: its trees stay flat, where one tree of both would not.
@@ -28,13 +27,6 @@ pub const WRITE_SETTINGS: &str =
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
-}
-
-/// What a transaction is begun for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Intent {
-    Read,
-    Write,
 }
 
 impl Sqlite {
@@ -58,6 +50,9 @@ impl Sqlite {
             Intent::Read => "BEGIN",
             Intent::Write => "BEGIN IMMEDIATE",
         })?;
+        if intent == Intent::Write {
+            sqlite.check_schema()?;
+        }
         Ok(sqlite)
     }
 
@@ -87,15 +82,14 @@ impl Sqlite {
         Ok(Sqlite { connection, path: path.into() })
     }
 
-    /// What is wrong with the file's structure, by SQLite's own check and by its schema; nothing if all is well.
-    pub(crate) fn integrity(&self) -> Result<Option<String>> {
-        let said: String = self.check(self.connection.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))?;
-        if said != "ok" {
-            return Ok(Some(format!("SQLite's check says: {said}")));
-        }
+    /// Refuses a file whose tables are not those of a vault: writes might not do what they say.
+    fn check_schema(&self) -> Result<()> {
         let sql = "SELECT group_concat(sql, ';') FROM sqlite_schema";
         let schema: Option<String> = self.check(self.connection.query_row(sql, [], |r| r.get(0)))?;
-        Ok((schema.as_deref() != Some(SCHEMA)).then(|| "its tables are not those of a vault".into()))
+        if schema.as_deref() == Some(SCHEMA) {
+            return Ok(());
+        }
+        Err(self.damaged_or_newer("its tables are not those of a vault".into()))
     }
 
     fn batch(&self, sql: &str) -> Result<()> {
@@ -104,13 +98,18 @@ impl Sqlite {
 
     fn check<T>(&self, answer: rusqlite::Result<T>) -> Result<T> {
         answer.map_err(|e| match failure(&self.path, e) {
-            // A newer format may have other tables: then its number, where SQLite keeps one, says more.
-            Error::Damaged { path, what } => match self.connection.query_row("PRAGMA user_version", [], |r| r.get(0)) {
-                Ok(found) if found > FORMAT => Error::NewerFormat { path, found },
-                _ => Error::Damaged { path, what },
-            },
+            Error::Damaged { what, .. } => self.damaged_or_newer(what),
             other => other,
         })
+    }
+
+    /// A newer format may have other tables: then its number, where SQLite keeps one, says more.
+    fn damaged_or_newer(&self, what: String) -> Error {
+        let path = self.path.clone();
+        match self.connection.query_row("PRAGMA user_version", [], |r| r.get(0)) {
+            Ok(found) if found > FORMAT => Error::NewerFormat { path, found },
+            _ => Error::Damaged { path, what },
+        }
     }
 }
 
@@ -150,6 +149,12 @@ impl Rows for Sqlite {
     fn delete(&self, key: &[u8]) -> Result<bool> {
         let mut query = self.check(self.connection.prepare_cached("DELETE FROM row WHERE key = ?1"))?;
         Ok(self.check(query.execute([key]))? == 1)
+    }
+
+    fn integrity(&self) -> Result<Option<String>> {
+        self.check_schema()?;
+        let said: String = self.check(self.connection.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))?;
+        Ok((said != "ok").then(|| format!("SQLite's check says: {said}")))
     }
 
     fn commit(self) -> Result<()> {

@@ -64,8 +64,10 @@ mod keyring {
         let entry = ring().map_err(failed)?.add_key(description, key.bytes()).map_err(failed)?;
         // The time limit first: should anything fail after it, the key still ends.
         let limited = entry.set_timeout(seconds).and_then(|()| {
-            // Who holds the keyring may use the key; others of the same user id may not even see it.
-            entry.set_perms(KeyPermissionsBuilder::builder().posessor(Permission::ALL).build())
+            // Finding the key takes the keyring, reading it takes the user id: a program that su or sudo started
+            // for someone else may still have the keyring.
+            let perms = KeyPermissionsBuilder::builder().posessor(Permission::VIEW | Permission::SEARCH);
+            entry.set_perms(perms.user(Permission::READ | Permission::WRITE | Permission::SETATTR).build())
         });
         if let Err(e) = limited {
             let _ = entry.invalidate();

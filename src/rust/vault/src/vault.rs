@@ -5,12 +5,13 @@ use crate::info::Info;
 use crate::key::{hex, random_id};
 use crate::name::{check_description, check_name};
 use crate::place::{Found, Place};
-use crate::rows::{Rows, keys};
+use crate::rows::{Intent, Rows, keys};
 use crate::secret::{Head, Removal, VersionHead};
 use crate::session::Session;
+use crate::site::FORMAT;
 use crate::site::Site;
 use crate::slot::{NewSlot, Parameters, Slot};
-use crate::sqlite::{FORMAT, Intent, Sqlite};
+use crate::sqlite::Sqlite;
 use crate::{Error, Passphrase, Result, Retention, Summary, Value, Version, creation, key_file, platform, unlocked};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -329,9 +330,12 @@ impl Vault {
     }
 
     /// Accepts the database as it is, though the anchor knows a newer state or another incarnation: after a restore
-    /// on purpose. What else is wrong with it is still found by whoever touches it. Answers whether there was
-    /// anything to accept.
-    pub fn accept_restore(&self) -> Result<bool> {
+    /// on purpose. It opens everything first; `even_damaged` accepts what can be opened at all, and the damage is
+    /// then found by whoever touches it. Answers whether there was anything to accept.
+    ///
+    /// # Errors
+    /// `damaged` if anything else is wrong with it; then nothing is changed.
+    pub fn accept_restore(&self, even_damaged: bool) -> Result<bool> {
         let Some((place, _)) = self.survey()? else {
             return Err(Error::Path {
                 path: self.place.database(),
@@ -342,9 +346,12 @@ impl Vault {
         let rows = Sqlite::begin(&place.database(), Intent::Write)?;
         let _lock = place.lock_creation()?;
         let anchor = Anchor::read(&place)?;
-        let session = Session::load(rows, place, &anchor)?;
+        let mut session = Session::load(rows, place, &anchor, Intent::Write)?;
         if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
             return Ok(false);
+        }
+        if !even_damaged {
+            session.check_all()?;
         }
         let site = Rc::new(Site { incarnation: random_id()?, ..Site::clone(&session.site) });
         let beyond = session.anchored(&anchor).iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
@@ -415,9 +422,19 @@ impl Vault {
         if info.locked {
             return Ok(());
         }
-        let mut session = Session::load(rows, place, &anchor)?;
+        let mut session = Session::load(rows, place, &anchor, Intent::Read)?;
         info.sequence = Some(session.secrets.sequence);
+        let anchor = session.raise_lagging(&anchor).unwrap_or(anchor);
         info.anchor_sequence = session.anchored(&anchor)[1].map(|m| m.sequence);
+        if info.anchor_sequence < info.sequence && session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
+            info.problems.push((
+                "warning".into(),
+                format!(
+                    "the anchor {} could not be brought up to the last write: until it can be written to, an older copy of the database may pass for the present one",
+                    session.place.anchor().display()
+                ),
+            ));
+        }
         let ledger = *session.secrets.ledger();
         info.keep_versions = Some(ledger.retention.versions);
         info.keep_days = Some(ledger.retention.days);
@@ -451,13 +468,16 @@ impl Vault {
         chain::slots(&Sqlite::begin(&place.database(), Intent::Read)?, &place).map(Some)
     }
 
-    fn open(&self, intent: Intent) -> Result<Option<Session>> {
+    fn open(&self, intent: Intent) -> Result<Option<Session<Sqlite>>> {
         loop {
             let Some((place, anchor)) = self.survey()? else { return Ok(None) };
             let rows = Sqlite::begin(&place.database(), intent)?;
-            let session = Session::load(rows, place, &anchor)?;
+            let session = Session::load(rows, place, &anchor, intent)?;
             match session.check_anchor(&anchor) {
-                Ok(()) => return Ok(Some(session)),
+                Ok(()) => {
+                    session.raise_lagging(&anchor);
+                    return Ok(Some(session));
+                }
                 // Another process made the anchor, or accepted a restore, since it was read: once more from there.
                 Err(_) if Anchor::read(&session.place)? != anchor => {}
                 Err(e) => return Err(e),
@@ -466,7 +486,7 @@ impl Vault {
     }
 
     /// Does one thing in one write transaction, in a vault that is made if it is not there.
-    fn write<T>(&self, act: impl FnOnce(&mut Session, i64) -> Result<T>) -> Result<T> {
+    fn write<T>(&self, act: impl FnOnce(&mut Session<Sqlite>, i64) -> Result<T>) -> Result<T> {
         let session = match self.open(Intent::Write)? {
             Some(session) => session,
             None => {
@@ -478,14 +498,18 @@ impl Vault {
     }
 
     /// The same for a secret that must exist, so without a vault it is not found.
-    fn write_existing<T>(&self, name: &str, act: impl FnOnce(&mut Session, i64) -> Result<T>) -> Result<T> {
+    fn write_existing<T>(&self, name: &str, act: impl FnOnce(&mut Session<Sqlite>, i64) -> Result<T>) -> Result<T> {
         match self.open(Intent::Write)? {
             Some(session) => self.act(session, act),
             None => Err(Error::NotFound { name: name.into(), close: Vec::new(), removed: false }),
         }
     }
 
-    fn act<T>(&self, mut session: Session, act: impl FnOnce(&mut Session, i64) -> Result<T>) -> Result<T> {
+    fn act<T>(
+        &self,
+        mut session: Session<Sqlite>,
+        act: impl FnOnce(&mut Session<Sqlite>, i64) -> Result<T>,
+    ) -> Result<T> {
         let now = (self.clock)();
         session.establish_anchor()?;
         session.secrets.ledger().advance(now);

@@ -23,7 +23,7 @@ fn assert_is_refused(home: &Home, expected: &str) -> Error {
         vault.set("a", &value("new"), &Change::default()).err(),
         vault.set("missing", &value("new"), &Change { if_version: Some(0), ..Change::default() }).err(),
         vault.create(&NewSlot::KeyFile, Retention::default()).err(),
-        vault.accept_restore().err(),
+        vault.accept_restore(false).err(),
         vault.get("a").err(),
     ];
     for error in &answers {

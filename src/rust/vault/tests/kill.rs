@@ -241,7 +241,7 @@ fn put_back() -> (Home, Vec<u8>) {
 fn accept(test: &str, fate: Fate) {
     if let Some((_, home)) = role() {
         wait_for_strace();
-        return tell(Vault::under(home).accept_restore());
+        return tell(Vault::under(home).accept_restore(false));
     }
     if !has("strace") {
         return skipped(test, "there is no strace");
@@ -257,7 +257,7 @@ fn accept(test: &str, fate: Fate) {
                 Ok(secret) => assert_eq!(secret.value.expose(), "value of b"),
                 Err(e) => assert_eq!((e.kind(), is_done(said)), ("rolled_back", false)),
             }
-            vault.accept_restore().unwrap();
+            vault.accept_restore(false).unwrap();
             assert_eq!(get(&vault, "b"), "value of b");
             set(&vault, "b", "newest");
             assert_is_whole(home, 5);

@@ -39,7 +39,7 @@ fn locked_unlocked_and_locked_again() {
             vault.set("a", &value("new"), &change).err(),
             vault.remove("a", None).err(),
             vault.purge("a").err(),
-            vault.accept_restore().err(),
+            vault.accept_restore(false).err(),
         ] {
             let error = error.expect("this had to fail");
             assert!(matches!(error, Error::Locked(ref path) if *path == home.database()), "{error}");
@@ -115,12 +115,13 @@ fn vaults_without_a_passphrase_need_none() {
     let vault = home.vault();
     assert!(!vault.needs_passphrase().unwrap());
     vault.unlock(&phrase("whatever"), None).unwrap();
-    assert!(vault.lock().unwrap(), "it remembered its keys");
-    assert!(!vault.lock().unwrap());
+    // What it answers depends on the other tests of this process, which remembers the keys of one vault.
+    vault.lock().unwrap();
     assert_eq!(get(&vault, "a"), "value of a");
     // And where there is none yet.
     let vault = Home::new();
-    assert!(!vault.vault().needs_passphrase().unwrap() && !vault.vault().lock().unwrap());
+    assert!(!vault.vault().needs_passphrase().unwrap());
+    vault.vault().lock().unwrap();
     assert_eq!(kind(vault.vault().unlock(&phrase("whatever"), None)), "path");
 }
 
@@ -176,13 +177,13 @@ fn unlocked_for_a_time_for_other_processes() {
     assert_eq!(child("lock"), ["found"]);
     assert_eq!(kind(vault.get("a")), "locked");
 
-    // The key is nobody's who does not hold the keyring, and is in no list of theirs.
+    // Who holds the keyring finds the key, and whose user id it has may read it.
     unlock_for(test, &home, Duration::from_secs(60)).unwrap();
     let keys = std::fs::read_to_string("/proc/keys").unwrap_or_default();
     let store = vault.info().store.unwrap();
     if let Some(ours) = keys.lines().find(|l| l.contains(&store)) {
         // Permissions: possessor, user, group, others.
-        assert!(ours.contains(" 3f000000 "), "{ours}");
+        assert!(ours.contains(" 09260000 "), "{ours}");
     }
     vault.lock().unwrap();
     assert!(!std::fs::read_to_string("/proc/keys").unwrap_or_default().contains(&store));

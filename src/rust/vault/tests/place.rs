@@ -453,7 +453,7 @@ fn nothing_is_open_between_calls() {
             overwrite(&home.database(), &old.database);
             vault.get("a").is_err()
         }),
-        ("accept_restore", &|| vault.accept_restore().is_ok()),
+        ("accept_restore", &|| vault.accept_restore(false).is_ok()),
     ];
     for (what, operation) in operations {
         assert!(operation(), "{what}");

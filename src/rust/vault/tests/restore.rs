@@ -74,7 +74,7 @@ fn an_accepted_copy_can_be_used_and_no_other() {
     for (i, chosen) in states.iter().enumerate() {
         overwrite(&home.database(), &chosen.database);
         let seen = vault.info().anchor_sequence.unwrap();
-        assert!(vault.accept_restore().unwrap());
+        assert!(vault.accept_restore(false).unwrap());
         assert!(vault.info().sequence.unwrap() > seen);
         assert_eq!(get(&vault, "a"), (i + 1).to_string());
         assert_eq!(set(&vault, "a", "after"), i as u64 + 2);
@@ -87,7 +87,7 @@ fn an_accepted_copy_can_be_used_and_no_other() {
         overwrite(&home.database(), &accepted.database);
         assert_eq!(get(&vault, "a"), "after");
         assert_eq!(vault.verify().unwrap(), i as u64 + 2);
-        assert!(!vault.accept_restore().unwrap());
+        assert!(!vault.accept_restore(false).unwrap());
         // And back to the state that comes next.
     }
 }
@@ -96,10 +96,10 @@ fn an_accepted_copy_can_be_used_and_no_other() {
 #[test]
 fn accepting_is_refused_where_there_is_nothing_to_accept() {
     let (home, states) = history(3);
-    assert!(!home.vault().accept_restore().unwrap());
+    assert!(!home.vault().accept_restore(false).unwrap());
     let after = home.state();
     assert!(after.database == states[2].database && after.anchor == states[2].anchor);
-    assert_eq!(kind(Home::new().vault().accept_restore()), "path");
+    assert_eq!(kind(Home::new().vault().accept_restore(false)), "path");
 }
 
 /// Killed between the commit and the anchor.
@@ -108,10 +108,10 @@ fn a_restore_accepted_without_its_anchor_is_accepted_again() {
     let (home, states) = history(4);
     let vault = home.vault();
     overwrite(&home.database(), &states[1].database);
-    assert!(vault.accept_restore().unwrap());
+    assert!(vault.accept_restore(false).unwrap());
     overwrite(&home.anchor(), &states[3].anchor);
     assert_is_refused(&home);
-    assert!(vault.accept_restore().unwrap());
+    assert!(vault.accept_restore(false).unwrap());
     assert_eq!(get(&vault, "a"), "2");
     overwrite(&home.database(), &states[3].database);
     assert_is_refused(&home);
@@ -140,7 +140,7 @@ fn a_deleted_anchor_is_missed() {
     assert_eq!(error.kind(), "rolled_back");
     assert!(error.to_string().contains("anchor"), "{error}");
     assert_eq!(kind(home.vault().set("a", &value("new"), &Change::default())), "rolled_back");
-    assert!(home.vault().accept_restore().unwrap());
+    assert!(home.vault().accept_restore(false).unwrap());
     assert_eq!(get(&home.vault(), "a"), "2");
     overwrite(&home.database(), &states[1].database);
     assert_is_refused(&home);
@@ -234,7 +234,7 @@ fn an_anchor_of_another_vault() {
     let (other, _) = history(3);
     std::fs::copy(other.anchor(), home.anchor()).unwrap();
     assert_is_refused(&home);
-    assert!(home.vault().accept_restore().unwrap());
+    assert!(home.vault().accept_restore(false).unwrap());
     assert_eq!(get(&home.vault(), "a"), "3");
 }
 
@@ -251,7 +251,7 @@ fn a_database_of_another_vault() {
     assert_is_refused(&home);
 }
 
-/// A damaged copy is accepted as far as it can be read: the rest says what is wrong when it is touched.
+/// A damaged copy is accepted only by who says so; then the rest says what is wrong when it is touched.
 #[test]
 fn a_damaged_copy_is_accepted_as_far_as_it_goes() {
     let home = Home::with_three();
@@ -262,7 +262,10 @@ fn a_damaged_copy_is_accepted_as_far_as_it_goes() {
     *old.get_mut(&damaged).unwrap().last_mut().unwrap() ^= 1;
     write_rows(&home.database(), &old);
     assert_eq!(kind(vault.list()), "rolled_back");
-    assert!(vault.accept_restore().unwrap());
+    assert_eq!(kind(vault.accept_restore(false)), "damaged");
+    assert_eq!(kind(vault.list()), "rolled_back");
+    assert_eq!(rows(&home.database()), old);
+    assert!(vault.accept_restore(true).unwrap());
     assert_eq!(vault.list().unwrap().len(), 3);
     assert_eq!(kind(vault.verify()), "damaged");
 }

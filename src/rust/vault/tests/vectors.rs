@@ -107,7 +107,11 @@ fn keys() {
         let ids = [part("owner"), part("incarnation")].concat();
         let sequence = number(&vector["sequence"]).to_be_bytes();
         let data = [&part("store")[..], &[0, 0, 0, 1], &ids, &sequence, &[0; 52]].concat();
-        assert_eq!(mac(&subkey(&vector["anchor_key"], "dkusecrets/v1/anchor"), &data), bytes(&vector["mac"]), "{vector}");
+        assert_eq!(
+            mac(&subkey(&vector["anchor_key"], "dkusecrets/v1/anchor"), &data),
+            bytes(&vector["mac"]),
+            "{vector}"
+        );
     }
 }
 
