@@ -29,8 +29,13 @@ def read_junit(text):
 
 def read_cargo(text):
     status = {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}
+    # A test that cannot run here says so on a line of its own and ends well.
+    skipped = dict(re.findall(r"^skipped: (\S+): (.*)$", text, re.M))
     for name, result, reason in re.findall(r"^test (.+?) \.\.\. (ok|FAILED|ignored)(?:, (.*))?$", text, re.M):
-        yield status[result], name, reason
+        if result == "ok" and name in skipped:
+            yield "skipped", name, skipped[name]
+        else:
+            yield status[result], name, reason
     # A test program that was killed prints no results; cargo says how it ended.
     for how in re.findall(r"process didn't exit successfully: (.*\(signal: .*)", text):
         yield "failed", "test program", how
