@@ -38,6 +38,32 @@ fn is_kept(vault: &Vault, name: &str) -> bool {
 }
 
 #[test]
+fn a_value_is_good_to_the_end_of_its_last_day() {
+    let home = Home::new();
+    let vault = vault(&home);
+    let today = (now() / DAY) as i32;
+    let last_day = |day| Change { expires: Some(Some(day)), ..Change::default() };
+    for (day, expired) in [(today - 1, true), (today, false), (today + 1, false), (i32::MIN, true), (i32::MAX, false)] {
+        vault.set("a", &value("1"), &last_day(day)).unwrap();
+        let found = vault.get("a").unwrap();
+        assert_eq!((found.expires, found.expired), (Some(day), expired));
+    }
+    vault.describe("a", &last_day(today)).unwrap();
+    later(DAY - 1);
+    assert!(!vault.get("a").unwrap().expired && !vault.get_all().unwrap()[0].expired);
+    later(1);
+    assert!(vault.get("a").unwrap().expired && vault.get_all().unwrap()[0].expired);
+    vault.describe("a", &Change { expires: Some(None), ..Change::default() }).unwrap();
+    assert!(!vault.get("a").unwrap().expired);
+    // Before 1970, too, a day is a day.
+    NOW.set(-1);
+    vault.describe("a", &last_day(-1)).unwrap();
+    assert!(!vault.get("a").unwrap().expired);
+    NOW.set(0);
+    assert!(vault.get("a").unwrap().expired);
+}
+
+#[test]
 fn the_eleventh_version_drops_the_first() {
     let home = Home::new();
     let vault = vault(&home);
