@@ -2,7 +2,10 @@
 //! A read answers rightly or with an error: never a wrong value, never a wrong "not found".
 mod common;
 use common::*;
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
 use std::os::unix::fs::DirBuilderExt;
+use vault::inside::{Context, Key, open, seal};
 use vault::*;
 
 /// What a sound vault answers.
@@ -385,4 +388,28 @@ fn bytes_of_a_long_value_flipped() {
         let errors = truth.ask(&vault);
         assert!(errors > 0);
     }
+}
+
+/// A slot that opens, with the right root key in it, and is still not the one that the directory knows: one that was
+/// there before, say.
+#[test]
+fn another_slot_that_opens() {
+    let case = Case::new();
+    let key_file = std::fs::read_to_string(case.home.key_file()).unwrap();
+    let digits = key_file.split("\nkey ").nth(1).unwrap().trim_end();
+    let key: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&digits[2 * i..][..2], 16).unwrap()).collect();
+    let mut provider = [0; 32];
+    Hkdf::<Sha256>::new(None, &key).expand(b"dkusecrets/v1/box", &mut provider).unwrap();
+    let provider = Key::from_bytes(&provider).unwrap();
+
+    let store: [u8; 16] = case.rows[&vec![STORE]][4..20].try_into().unwrap();
+    let slots = &case.rows[&vec![SLOTS]];
+    // Number 1, ten bytes of parameters, and two bytes for the length of the box.
+    let (front, sealed) = slots.split_at(15);
+    let parameters: [u8; 32] = Sha256::digest(&slots[3..13]).into();
+    let context = Context::Slot { store: &store, slot: 1, parameters: &parameters };
+    let root = open(&provider, &context, sealed).unwrap();
+    let again = [front, &seal(&provider, 1, &context, &root).unwrap()].concat();
+    let (errors, verified) = case.try_rows(&case.with(&[SLOTS], &again));
+    assert_eq!((errors, verified), (case.truth.values.len() + 4, Some("damaged")));
 }
