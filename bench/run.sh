@@ -10,6 +10,13 @@ scratch=$top/.build/bench
 PATH=$PATH:$HOME/.cargo/bin
 sh tools/install-deps.sh bench
 
+mkdir -p "$top/.build"
+exec 4>"$top/.build/bench.lock"
+flock -n 4 || {
+    echo "bench: another run is measuring here; two at once would measure each other"
+    exit 1
+}
+
 # Away from what the tests install and from the user's own library.
 rm -rf "$scratch"
 mkdir -p "$scratch/lib"
