@@ -413,3 +413,33 @@ fn another_slot_that_opens() {
     let (errors, verified) = case.try_rows(&case.with(&[SLOTS], &again));
     assert_eq!((errors, verified), (case.truth.values.len() + 4, Some("damaged")));
 }
+
+/// Whoever can write the file can give it more tables, triggers and views: none of them acts, no write is done, and `verify`
+/// finds them.
+#[test]
+fn a_schema_that_acts_by_itself() {
+    let case = Case::new();
+    let vault = case.home.vault();
+    let connection = rusqlite::Connection::open(case.home.database()).unwrap();
+    let acts = "CREATE TABLE kept (value);
+        CREATE TRIGGER on_insert AFTER INSERT ON row BEGIN INSERT INTO kept VALUES (new.value); END;
+        CREATE TRIGGER on_update BEFORE UPDATE ON row BEGIN INSERT INTO kept VALUES (old.value); END;
+        CREATE TRIGGER on_delete BEFORE DELETE ON row BEGIN INSERT INTO kept VALUES (old.value); END;";
+    connection.execute_batch(acts).unwrap();
+    assert_eq!(case.truth.ask(&vault), 0);
+    assert_eq!(kind(vault.verify()), "damaged");
+    assert_eq!(kind(vault.set("b", &value("newer value of b"), &Change::default())), "damaged");
+    assert_eq!(kind(vault.purge("b")), "damaged");
+    let kept: i64 = connection.query_row("SELECT count(*) FROM kept", [], |r| r.get(0)).unwrap();
+    assert_eq!(kept, 0);
+    connection
+        .execute_batch("DROP TRIGGER on_insert; DROP TRIGGER on_update; DROP TRIGGER on_delete; DROP TABLE kept")
+        .unwrap();
+    vault.verify().unwrap();
+
+    // Rows by way of a view, which could call functions.
+    connection.execute_batch("ALTER TABLE row RENAME TO rows; CREATE VIEW row AS SELECT key, value FROM rows").unwrap();
+    let _ = vault.lock();
+    assert_eq!(kind(vault.get("a")), "damaged");
+    assert_eq!(kind(vault.set("a", &value("1"), &Change::default())), "damaged");
+}
