@@ -1,10 +1,20 @@
-# Where the vault lies. Asked at every call: nothing about the vault is remembered between calls.
+# Where the vault lies. Asked at every call, since the environment may change; what it said last time is worked out once.
 
 # One path, of a directory that holds `data` and `config`, or two, of these themselves.
 place <- function() {
-  home <- Sys.getenv("DKUSECRETS_HOME")
-  if (nzchar(home)) path.expand(home) else c(user_dir("data"), user_dir("config"))
+  says <- Sys.getenv(place_variables, names = FALSE)
+  if (!identical(says, the$place_says)) {
+    home <- says[[1]]
+    the$place <- if (nzchar(home)) path.expand(home) else c(user_dir("data"), user_dir("config"))
+    the$place_says <- says
+  }
+  the$place
 }
+
+# What place() depends on. The user's home directory is HOME, for R too.
+place_variables <- c(
+  "DKUSECRETS_HOME", "R_USER_DATA_DIR", "XDG_DATA_HOME", "R_USER_CONFIG_DIR", "XDG_CONFIG_HOME", "HOME"
+)
 
 # tools::R_user_dir("dkusecrets", which); loading tools would cost each fresh process about 15 ms.
 user_dir <- function(which) {

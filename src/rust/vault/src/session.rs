@@ -45,8 +45,10 @@ impl<R: Rows> Session<R> {
         self.now().map(|mark| anchor.mark(&self.site, &self.chain.anchor, &mark.owner))
     }
 
-    /// Refuses a database that is older than what was seen before, or of another line.
-    pub(crate) fn check_anchor(&self, anchor: &Anchor) -> Result<()> {
+    /// Refuses a database that is older than what was seen before, or of another line. Answers whether the anchor lags
+    /// behind it.
+    pub(crate) fn check_anchor(&self, anchor: &Anchor) -> Result<bool> {
+        let mut lags = false;
         let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
         let file = || self.place.anchor().display().to_string();
         for (now, seen) in self.now().iter().zip(self.anchored(anchor)) {
@@ -64,21 +66,16 @@ impl<R: Rows> Session<R> {
                         now.sequence, seen.sequence
                     ));
                 }
-                Some(_) => {}
+                Some(seen) => lags |= seen.sequence < now.sequence,
             }
         }
-        Ok(())
+        Ok(lags)
     }
 
     /// Raises an anchor that lags behind what was just found sound: a write may have been cut short before it got
-    /// there. Answers with the anchor as it is then, if it lagged; should it not be writable, it lags on.
-    pub(crate) fn raise_lagging(&self, anchor: &Anchor) -> Option<Anchor> {
-        let lags = |(now, seen): (&Mark, Option<Mark>)| seen.is_some_and(|seen| seen.sequence < now.sequence);
-        if !self.now().iter().zip(self.anchored(anchor)).any(lags) {
-            return None;
-        }
+    /// there. Should it not be writable, it lags on.
+    pub(crate) fn raise_anchor(&self) {
         let _ = anchor::raise(&self.site, &self.chain.anchor, &self.place, &self.now());
-        Anchor::read(&self.place).ok()
     }
 
     /// Before the first write, so that a kill between the two cannot leave a vault that was written and has no anchor.

@@ -424,9 +424,15 @@ impl Vault {
         }
         let mut session = Session::load(rows, place, &anchor, Intent::Read)?;
         info.sequence = Some(session.secrets.sequence);
-        let anchor = session.raise_lagging(&anchor).unwrap_or(anchor);
+        let mut anchor = anchor;
+        let mut lags = session.check_anchor(&anchor);
+        if matches!(lags, Ok(true)) {
+            session.raise_anchor();
+            anchor = Anchor::read(&session.place)?;
+            lags = session.check_anchor(&anchor);
+        }
         info.anchor_sequence = session.anchored(&anchor)[1].map(|m| m.sequence);
-        if info.anchor_sequence < info.sequence && session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
+        if matches!(lags, Ok(true)) {
             info.problems.push((
                 "warning".into(),
                 format!(
@@ -438,7 +444,7 @@ impl Vault {
         let ledger = *session.secrets.ledger();
         info.keep_versions = Some(ledger.retention.versions);
         info.keep_days = Some(ledger.retention.days);
-        session.check_anchor(&anchor)?;
+        lags?;
         let (mut live, mut removed, mut versions) = (0, 0, 0);
         for head in session.secrets.all(&session.rows)? {
             versions += head.versions.len() as u64;
@@ -474,8 +480,10 @@ impl Vault {
             let rows = Sqlite::begin(&place.database(), intent)?;
             let session = Session::load(rows, place, &anchor, intent)?;
             match session.check_anchor(&anchor) {
-                Ok(()) => {
-                    session.raise_lagging(&anchor);
+                Ok(lags) => {
+                    if lags && intent == Intent::Read {
+                        session.raise_anchor();
+                    }
                     return Ok(Some(session));
                 }
                 // Another process made the anchor, or accepted a restore, since it was read: once more from there.

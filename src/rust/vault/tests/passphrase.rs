@@ -189,6 +189,33 @@ fn unlocked_for_a_time_for_other_processes() {
     assert!(!std::fs::read_to_string("/proc/keys").unwrap_or_default().contains(&store));
 }
 
+/// Something else under the name of our key in the keyring does not open the vault, and does not make it look damaged.
+#[test]
+fn another_key_in_the_keyring() {
+    let test = "another_key_in_the_keyring";
+    if !has("keyctl") {
+        return skipped(test, "there is no keyctl to put a key into the keyring with");
+    }
+    let home = locked();
+    let Some(vault) = unlock_for(test, &home, Duration::from_secs(60)) else { return };
+    let store = vault.info().store.unwrap();
+    let keys = std::fs::read_to_string("/proc/keys").unwrap();
+    let Some(name) = keys.split_whitespace().find(|w| w.contains(&store)).map(|w| w.trim_end_matches(':').to_owned())
+    else {
+        return skipped(test, "the keyring's names cannot be read");
+    };
+    vault.lock().unwrap();
+    for wrong in ["short", "thirty-two bytes of another key."] {
+        let added = std::process::Command::new("keyctl").args(["add", "user", &name, wrong, "@us"]).output().unwrap();
+        assert!(added.status.success());
+        assert_eq!(kind(vault.get("a")), "locked");
+        unlock_for(test, &home, Duration::from_secs(60)).unwrap();
+        assert_eq!(get(&vault, "a"), "value of a");
+        assert!(vault.lock().unwrap());
+        assert_eq!(kind(vault.get("a")), "locked");
+    }
+}
+
 #[test]
 fn the_time_ends() {
     let test = "the_time_ends";
