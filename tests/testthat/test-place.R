@@ -110,7 +110,7 @@ as_nobody <- function(code, env = character()) {
   # Another user may not look into this session's temporary directory.
   system2(
     "setpriv",
-    c("--reuid=65534", "--regid=65534", "--clear-groups", "env", env, "TMPDIR=/tmp", "R", "--no-echo", "--no-restore", "--no-save"),
+    c("--reuid=65534", "--regid=65534", "--clear-groups", "env", env, "TMPDIR=/tmp", file.path(R.home("bin"), "R"), "--no-echo", "--no-restore", "--no-save"),
     stdin = script, stdout = TRUE, stderr = TRUE
   ) |> suppressWarnings() |> paste(collapse = "\n")
 }
