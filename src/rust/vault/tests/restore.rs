@@ -269,3 +269,26 @@ fn a_damaged_copy_is_accepted_as_far_as_it_goes() {
     assert_eq!(vault.list().unwrap().len(), 3);
     assert_eq!(kind(vault.verify()), "damaged");
 }
+
+/// Whatever is damaged in the copy is found before it is accepted, also by a process that knows the vault's keys already.
+#[test]
+fn a_damaged_copy_is_not_accepted_unasked() {
+    let home = Home::with_three();
+    let vault = home.vault();
+    let old = rows(&home.database());
+    set(&vault, "a", "newer");
+    let newer = home.state();
+    for key in old.keys() {
+        home.put_back(&newer);
+        assert_eq!(get(&vault, "a"), "newer");
+        let mut damaged = old.clone();
+        *damaged.get_mut(key).unwrap().last_mut().unwrap() ^= 1;
+        write_rows(&home.database(), &damaged);
+        assert_eq!(kind(vault.accept_restore(false)), "damaged", "row {}", hex(key));
+        assert_eq!(rows(&home.database()), damaged);
+    }
+    home.put_back(&newer);
+    write_rows(&home.database(), &old);
+    assert!(vault.accept_restore(false).unwrap());
+    assert_eq!(get(&vault, "a"), "value of a");
+}
