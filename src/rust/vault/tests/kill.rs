@@ -329,3 +329,59 @@ fn assert_is_whole(home: &Home, values: u64) {
     let key = home.key_file().file_name().unwrap().to_string_lossy().into_owned();
     assert_eq!(names(&home.config()), ["anchor", "creation.lock", &key]);
 }
+
+/// Loss of power cannot be brought about here, the order of things can be looked at: at creation and at a write, what is
+/// written is flushed before anything that relies on it is done, and names are flushed after they are made or removed.
+#[test]
+fn everything_is_flushed_in_order() {
+    let test = "everything_is_flushed_in_order";
+    if let Some((_, home)) = role() {
+        wait_for_strace();
+        return tell(Vault::under(home).set("a", &value("1"), &Change::default()));
+    }
+    if !has("strace") {
+        return skipped(test, "there is no strace");
+    }
+    let home = Home::new();
+    let log = home.path().join("log");
+    let calls = "trace=write,pwrite64,ftruncate,fsync,fdatasync,renameat2,unlink,mkdir,flock";
+    trace(test, home.path(), &["-y", "-o", log.to_str().unwrap(), "-e", calls]).must_succeed();
+    let log = std::fs::read_to_string(&log).unwrap();
+    let root = home.path().to_str().unwrap();
+
+    // Files written to and directories changed, since they were last flushed.
+    let mut unsafe_yet: Vec<String> = Vec::new();
+    let mut seen = BTreeMap::new();
+    for line in log.lines().filter(|l| l.contains(root) && l.contains(" = ") && !l.contains("= -1")) {
+        let (call, rest) = line.split_once('(').unwrap();
+        *seen.entry(call).or_insert(0) += 1;
+        // Paths in quotes, or of a descriptor in angle brackets.
+        let mut paths = rest.split(['"', '<', '>']).filter(|p| p.starts_with(root)).map(str::to_owned);
+        let path = paths.next().unwrap();
+        let parent = |path: &str| Path::new(path).parent().unwrap().to_str().unwrap().to_owned();
+        let is_journal = path.ends_with("-journal");
+        match call {
+            "fsync" | "fdatasync" => unsafe_yet.retain(|p| *p != path),
+            "mkdir" => unsafe_yet.push(parent(path.trim_end_matches('/'))),
+            "renameat2" => {
+                assert_eq!(unsafe_yet, [""; 0], "{line}");
+                unsafe_yet.push(parent(&path));
+            }
+            "unlink" => {
+                assert!(!is_journal || unsafe_yet.is_empty(), "{unsafe_yet:?} before {line}");
+                unsafe_yet.push(parent(&path));
+            }
+            // Without waiting for the disk: the anchor may lag. But not before what it speaks of.
+            "pwrite64" if path.ends_with("/anchor") => assert_eq!(unsafe_yet, [""; 0], "{line}"),
+            "write" | "pwrite64" | "ftruncate" => {
+                // Pages of the database only when what they were is safe in the journal.
+                assert!(is_journal || unsafe_yet.iter().all(|p| *p == path), "{unsafe_yet:?} before {line}");
+                unsafe_yet.push(path);
+            }
+            "flock" => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(unsafe_yet, [""; 0], "at the end");
+    assert!(seen["renameat2"] == 3 && seen["unlink"] == 3 && seen["mkdir"] == 2 && seen["fsync"] > 15, "{seen:?}");
+}
