@@ -3,7 +3,7 @@
 #' Read one secret
 #'
 #' Reads the current value of a secret of the person who runs the code. No value is remembered and nothing
-#' is open between calls (the vault's keys are remembered, see [dkuLock()]); a read takes well under a millisecond, however many secrets there are.
+#' is open between calls (the vault's keys are remembered, see [dkuLock()]); a read takes about a tenth of a millisecond, however many secrets there are.
 #'
 #' @param name The secret's name: one string of 1 to 255 characters without control characters.
 #'   Names are compared after Unicode normalisation (NFC, UAX #15), with upper and lower case apart.
