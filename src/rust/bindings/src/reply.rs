@@ -19,8 +19,7 @@ impl Failure {
         Self { kind, message: message.into(), fields: Vec::new() }
     }
 
-    /// Adds a named field that a handler in R finds in the condition, as in `cnd$matches`.
-    #[allow(dead_code, reason = "the functions that need it come next")]
+    /// Adds a named field that a handler in R finds in the condition, as in `cnd$close`.
     pub fn with(mut self, name: &'static str, value: impl Into<Robj>) -> Self {
         self.fields.push((name, value.into()));
         self
