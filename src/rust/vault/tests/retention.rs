@@ -215,14 +215,14 @@ fn a_clock_that_jumps_back_and_forth_purges_nothing() {
 /// Two machines at one vault whose clocks differ, or one that is set right after each start.
 #[test]
 fn clocks_that_differ_purge_nothing() {
-    for difference in [1_000, 2 * 60 * 60 * 1000, DAY - 1, DAY, DAY + 1, 3 * DAY] {
+    for difference in [1_000, DAY / 4, DAY - 1_000, DAY, DAY + 1, 3 * DAY] {
         let home = Home::new();
         let vault = vault(&home);
         set(&vault, "a", "1");
         vault.remove("a", None).unwrap();
         let now = NOW.get();
         for i in 0..400 {
-            NOW.set(now + i * 60_000 + i % 2 * difference);
+            NOW.set(now + i + i % 2 * difference);
             touch(&vault);
         }
         assert!(is_kept(&vault, "a"), "{difference} ms apart");
