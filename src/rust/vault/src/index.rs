@@ -483,6 +483,18 @@ mod tests {
         }
     }
 
+    /// Pages that hold more or fewer entries than the manifest says: only other software can have written that.
+    #[test]
+    fn a_manifest_that_cannot_count() {
+        for wrong in [0, 2, u64::MAX] {
+            let (rows, mut index) = (Memory::default(), new());
+            index.put(&rows, Word { name: "a".into(), text: "1".into() }).unwrap();
+            index.manifest.entries = wrong;
+            index.save(&rows).unwrap();
+            assert_eq!(load(&rows).load_all(&rows).unwrap_err().kind(), "damaged");
+        }
+    }
+
     /// Two that read the same state cannot both write.
     #[test]
     fn the_second_of_two_writers_is_refused() {

@@ -361,8 +361,15 @@ fn the_row_of_slots_changed() {
         let (errors, verified) = case.try_rows(&case.with(&[SLOTS], &row));
         assert_eq!((errors, verified), (case.truth.values.len() + 4, Some(expected)), "{what}");
     }
+    // With no slot that is known there is nothing a passphrase could unlock.
+    for row in [row(&[]), row(&[&unknown_kind])] {
+        write_rows(&case.home.database(), &case.with(&[SLOTS], &row));
+        assert_eq!(kind(case.home.vault().unlock(&Passphrase::new("passphrase"), None)), "damaged");
+        assert_eq!(kind(case.home.vault().needs_passphrase()), "damaged");
+    }
     // A slot beside the genuine one opens nothing and is in nobody's way.
-    for row in [row(&[slot, &other_number]), row(&[&other_key, slot]), row(&[slot, slot])] {
+    let beside = [&[slot, &other_number][..], &[&other_key, slot], &[slot, slot], &[&unknown_kind, slot]];
+    for row in beside.map(row) {
         assert_eq!(case.try_rows(&case.with(&[SLOTS], &row)), (0, None));
     }
 }
