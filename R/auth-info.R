@@ -67,7 +67,7 @@ dkuGetAuthInfo <- function(with_secrets = FALSE) {
   login <- os_login()
   info <- list(authIdentifier = login, authSource = "OS_USER", associatedDSSUser = login, groups = list())
   if (with_secrets) {
-    all <- unwrap(rust_get_all(place()))
+    all <- unwrap(rust_get_all())
     for (i in seq_along(all$expired)) {
       warn_expired(all$expired[[i]], all$expires[[i]], once = TRUE)
     }

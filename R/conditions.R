@@ -6,7 +6,8 @@
 # The value of an answer from Rust, or its failure as an error. Each call of a rust_*() function
 # stands inside this one. `call` is the function that the reader of the error has called.
 unwrap <- function(x, call = sys.call(-1)) {
-  if (!inherits(x, "dkusecrets_failure")) {
+  # Asked first, as it costs next to nothing: only a failure has this class.
+  if (!is.object(x) || !inherits(x, "dkusecrets_failure")) {
     return(x)
   }
   fields <- unclass(x)

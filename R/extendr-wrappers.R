@@ -13,72 +13,77 @@ rust_about <- function() .Call(wrap__rust_about)
 #' @noRd
 rust_effective_user <- function() .Call(wrap__rust_effective_user)
 
-#' One secret: its value and, if it is over, the last day it was good.
+#' One secret: its value or, if that is over, a list of it and the last day it was good.
 #' @noRd
-rust_get <- function(place, name) .Call(wrap__rust_get, place, name)
+rust_get <- function(name) .Call(wrap__rust_get, name)
+
+#' The same for a name that is one string in ASCII, and NULL for anything else: whatever encoding R says a string is
+#' in, ASCII is ASCII.
+#' @noRd
+rust_get_plain <- function(name) .Call(wrap__rust_get_plain, name)
 
 #' All secrets as `dkuGetAuthInfo()` gives them, and those of them that are expired.
 #' @noRd
-rust_get_all <- function(place) .Call(wrap__rust_get_all, place)
+rust_get_all <- function() .Call(wrap__rust_get_all)
 
 #' The columns of the list of secrets.
 #' @noRd
-rust_list <- function(place) .Call(wrap__rust_list, place)
+rust_list <- function() .Call(wrap__rust_list)
 
 #' The columns of the list of a secret's versions.
 #' @noRd
-rust_versions <- function(place, name) .Call(wrap__rust_versions, place, name)
+rust_versions <- function(name) .Call(wrap__rust_versions, name)
 
 #' Stores a value; the new version's number.
 #' @noRd
-rust_set <- function(place, name, value, description, expires, if_version) .Call(wrap__rust_set, place, name, value, description, expires, if_version)
+rust_set <- function(name, value, description, expires, if_version) .Call(wrap__rust_set, name, value, description, expires, if_version)
 
 #' Changes description and expiry.
 #' @noRd
-rust_describe <- function(place, name, description, expires) .Call(wrap__rust_describe, place, name, description, expires)
+rust_describe <- function(name, description, expires) .Call(wrap__rust_describe, name, description, expires)
 
 #' Removes a secret.
 #' @noRd
-rust_remove <- function(place, name, if_version) .Call(wrap__rust_remove, place, name, if_version)
+rust_remove <- function(name, if_version) .Call(wrap__rust_remove, name, if_version)
 
 #' Brings back a removed secret or an older version; the version that is current then.
 #' @noRd
-rust_restore <- function(place, name, version) .Call(wrap__rust_restore, place, name, version)
+rust_restore <- function(name, version) .Call(wrap__rust_restore, name, version)
 
 #' Gives a secret another name.
 #' @noRd
-rust_rename <- function(place, name, new_name) .Call(wrap__rust_rename, place, name, new_name)
+rust_rename <- function(name, new_name) .Call(wrap__rust_rename, name, new_name)
 
 #' Destroys what is kept for undoing; how many versions that were.
 #' @noRd
-rust_purge <- function(place, name) .Call(wrap__rust_purge, place, name)
+rust_purge <- function(name) .Call(wrap__rust_purge, name)
 
 #' Creates a vault; without a passphrase, with a key file.
 #' @noRd
-rust_create <- function(place, passphrase, keep_versions, keep_days) .Call(wrap__rust_create, place, passphrase, keep_versions, keep_days)
+rust_create <- function(passphrase, keep_versions, keep_days) .Call(wrap__rust_create, passphrase, keep_versions, keep_days)
 
 #' Changes how much is kept; NULL leaves it. What holds then.
 #' @noRd
-rust_configure <- function(place, keep_versions, keep_days) .Call(wrap__rust_configure, place, keep_versions, keep_days)
+rust_configure <- function(keep_versions, keep_days) .Call(wrap__rust_configure, keep_versions, keep_days)
 
 #' Unlocks a vault: for this process, or for some seconds for this login.
 #' @noRd
-rust_unlock <- function(place, passphrase, seconds) .Call(wrap__rust_unlock, place, passphrase, seconds)
+rust_unlock <- function(passphrase, seconds) .Call(wrap__rust_unlock, passphrase, seconds)
 
 #' Forgets all keys of the vault; whether there were any.
 #' @noRd
-rust_lock <- function(place) .Call(wrap__rust_lock, place)
+rust_lock <- function() .Call(wrap__rust_lock)
 
 #' Accepts a restored database; whether there was anything to accept.
 #' @noRd
-rust_accept_restore <- function(place, even_damaged) .Call(wrap__rust_accept_restore, place, even_damaged)
+rust_accept_restore <- function(even_damaged) .Call(wrap__rust_accept_restore, even_damaged)
 
 #' Opens everything there is; the number of values.
 #' @noRd
-rust_verify <- function(place) .Call(wrap__rust_verify, place)
+rust_verify <- function() .Call(wrap__rust_verify)
 
 #' Where the vault is and how it is. What could not be found out is NA.
 #' @noRd
-rust_info <- function(place) .Call(wrap__rust_info, place)
+rust_info <- function() .Call(wrap__rust_info)
 
 # nolint end

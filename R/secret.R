@@ -31,11 +31,16 @@
 #' @example man/roxygen/scratch-end.R
 #' @export
 dkuGetSecret <- function(name) {
-  name <- check_name(name)
-  found <- unwrap(rust_get(place(), name))
-  if (!is.na(found$expired)) {
-    warn_expired(name, found$expired)
+  # Most names are plain: these need no help from R.
+  found <- if (!missing(name)) unwrap(rust_get_plain(name))
+  if (is.null(found)) {
+    name <- check_name(name)
+    found <- unwrap(rust_get(name))
   }
+  if (is.character(found)) {
+    return(found)
+  }
+  warn_expired(name, found$expired)
   found$value
 }
 
@@ -96,7 +101,7 @@ dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_ver
   expires <- or_null(expires, check_date, "expires")
   if_version <- or_null(if_version, check_count, "if_version")
   value <- check_value(if (missing(value)) ask_value(name, call = sys.call()) else value)
-  invisible(unwrap(rust_set(place(), name, value, description, expires, if_version)))
+  invisible(unwrap(rust_set(name, value, description, expires, if_version)))
 }
 
 ask_value <- function(name, call) {
@@ -138,7 +143,7 @@ ask_value <- function(name, call) {
 #' @export
 dkuListSecrets <- function(removed = FALSE) {
   check_flag(removed, "removed")
-  all <- unwrap(rust_list(place()))
+  all <- unwrap(rust_list())
   if (!removed) {
     all <- lapply(all, `[`, is.na(all$removed))
     all$removed <- NULL
@@ -193,7 +198,7 @@ dkuDescribeSecret <- function(name, description, expires) {
     if (is.null(description) || is_na(description)) "" else check_string(description, "description")
   }
   expires <- if (!missing(expires)) check_date(expires %||% NA, "expires")
-  unwrap(rust_describe(place(), name, description, expires))
+  unwrap(rust_describe(name, description, expires))
   invisible()
 }
 
@@ -204,7 +209,7 @@ dkuDescribeSecret <- function(name, description, expires) {
 dkuRenameSecret <- function(name, new_name) {
   name <- check_name(name)
   new_name <- check_name(new_name)
-  unwrap(rust_rename(place(), name, new_name))
+  unwrap(rust_rename(name, new_name))
   invisible()
 }
 

@@ -35,14 +35,13 @@
 #' @export
 dkuVaultInfo <- function(verify = FALSE) {
   check_flag(verify, "verify")
-  place <- place()
-  found <- unwrap(rust_info(place))
+  found <- unwrap(rust_info())
   found$problems <- structure(found$problems, names = found$problem_kinds)
   found$problem_kinds <- NULL
   found$verified <- NA_real_
   if (verify) {
     tryCatch(
-      found$verified <- unwrap(rust_verify(place)),
+      found$verified <- unwrap(rust_verify()),
       dkusecrets_error = function(cnd) {
         kind <- sub("^dkusecrets_error_", "", class(cnd)[[1]])
         if (!kind %in% names(found$problems)) {
@@ -148,7 +147,7 @@ dkuCreateVault <- function(provider = c("file", "passphrase"), passphrase = NULL
   if (provider == "passphrase" && is.null(passphrase)) {
     passphrase <- ask_new_passphrase(call = sys.call())
   }
-  unwrap(rust_create(place(), passphrase, keep_versions, keep_days))
+  unwrap(rust_create(passphrase, keep_versions, keep_days))
   invisible()
 }
 
@@ -157,7 +156,7 @@ dkuCreateVault <- function(provider = c("file", "passphrase"), passphrase = NULL
 dkuConfigureVault <- function(keep_versions = NULL, keep_days = NULL) {
   keep_versions <- or_null(keep_versions, check_count, "keep_versions", 1, 1000)
   keep_days <- or_null(keep_days, check_count, "keep_days", 0, 36500)
-  invisible(unwrap(rust_configure(place(), keep_versions, keep_days)))
+  invisible(unwrap(rust_configure(keep_versions, keep_days)))
 }
 
 ask_new_passphrase <- function(call) {
@@ -208,23 +207,22 @@ dkuUnlock <- function(passphrase = NULL, minutes = NULL, ...) {
   check_no_more(...)
   passphrase <- or_null(passphrase, check_string, "passphrase")
   seconds <- or_null(minutes, check_minutes)
-  place <- place()
   if (is.null(passphrase)) {
-    found <- unwrap(rust_info(place))
+    found <- unwrap(rust_info())
     if (identical(found$provider, "file")) {
       return(invisible())
     }
     # Without a vault there is nothing to ask for: Rust says so.
     passphrase <- if (found$exists) ask_passphrase(call = sys.call()) else ""
   }
-  unwrap(rust_unlock(place, passphrase, seconds))
+  unwrap(rust_unlock(passphrase, seconds))
   invisible()
 }
 
 #' @rdname dkuUnlock
 #' @export
 dkuLock <- function() {
-  invisible(unwrap(rust_lock(place())))
+  invisible(unwrap(rust_lock()))
 }
 
 check_minutes <- function(x, call = sys.call(-1)) {
@@ -270,5 +268,5 @@ ask_passphrase <- function(call) {
 #' @export
 dkuAcceptRestore <- function(damaged = FALSE) {
   check_flag(damaged, "damaged")
-  invisible(unwrap(rust_accept_restore(place(), damaged)))
+  invisible(unwrap(rust_accept_restore(damaged)))
 }

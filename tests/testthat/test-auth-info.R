@@ -138,9 +138,8 @@ test_that("a thousand secrets come back whole, also when R collects garbage at e
   secrets <- dkuGetAuthInfo(TRUE)$secrets
   expect_identical(vapply(secrets, `[[`, "", "key"), sprintf("secret %04d", 1:1000))
   expect_identical(vapply(secrets, `[[`, "", "value"), sprintf("value %d", 1:1000))
-  place <- place()
   gctorture(TRUE)
-  again <- rust_get_all(place)
+  again <- rust_get_all()
   gctorture(FALSE)
   expect_identical(again$secrets, secrets)
 })

@@ -1,23 +1,35 @@
+# Where the vault lies is decided in Rust, by the environment at each call.
+
+# Where a vault would be, or is.
+where <- function() {
+  info <- dkuVaultInfo()
+  c(data = dirname(info$database), config = info$config)
+}
+
 test_that("the directories are those of tools::R_user_dir()", {
-  check <- function() {
-    expect_identical(user_dir("data"), tools::R_user_dir("dkusecrets", "data"))
-    expect_identical(user_dir("config"), tools::R_user_dir("dkusecrets", "config"))
+  expected <- function() {
+    c(data = tools::R_user_dir("dkusecrets", "data"), config = tools::R_user_dir("dkusecrets", "config"))
   }
-  names <- c("R_USER_DATA_DIR", "R_USER_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
-  withr::local_envvar(setNames(rep(NA, 4), names))
-  check()
-  withr::with_envvar(c(HOME = withr::local_tempdir()), check())
-  withr::with_envvar(c(XDG_DATA_HOME = "/x/data", XDG_CONFIG_HOME = "/x/config"), check())
-  withr::with_envvar(c(R_USER_DATA_DIR = "/r/data", XDG_DATA_HOME = "/x/data", R_USER_CONFIG_DIR = "rel"), check())
+  names <- c("DKUSECRETS_HOME", "R_USER_DATA_DIR", "R_USER_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+  withr::local_envvar(setNames(rep(NA, 5), names))
+  home <- normalizePath(withr::local_tempdir())
+  withr::local_envvar(HOME = home)
+  expect_identical(where(), expected())
+  withr::with_envvar(c(DKUSECRETS_HOME = ""), expect_identical(where(), expected()))
+  below <- function(name) file.path(home, name)
+  withr::local_envvar(XDG_DATA_HOME = below("xd"), XDG_CONFIG_HOME = below("xc"))
+  expect_identical(where(), expected())
+  withr::local_envvar(R_USER_DATA_DIR = below("rd"), R_USER_CONFIG_DIR = below("rc"))
+  expect_identical(where(), expected())
 })
 
 test_that("DKUSECRETS_HOME moves both", {
-  withr::local_envvar(DKUSECRETS_HOME = NA)
-  expect_identical(place(), c(user_dir("data"), user_dir("config")))
-  withr::local_envvar(DKUSECRETS_HOME = "")
-  expect_length(place(), 2)
-  withr::local_envvar(DKUSECRETS_HOME = "~/vault")
-  expect_identical(place(), path.expand("~/vault"))
+  home <- normalizePath(withr::local_tempdir())
+  dir.create(file.path(home, "vault"), mode = "0700")
+  withr::local_envvar(HOME = home, DKUSECRETS_HOME = "~/vault", R_USER_DATA_DIR = "/elsewhere")
+  dkuSetSecret("a", "v")
+  expect_identical(where(), c(data = file.path(home, "vault", "data"), config = file.path(home, "vault", "config")))
+  expect_true(file.exists(file.path(home, "vault", "data", "vault.db")))
 })
 
 test_that("without DKUSECRETS_HOME the first use makes private directories", {

@@ -2,24 +2,9 @@
 //! made sure that nothing else comes in.
 use crate::reply::Failure;
 use extendr_api::prelude::*;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use vault::{Passphrase, Value, Vault};
+use vault::{Passphrase, Value};
 
 type Result<T> = std::result::Result<T, Failure>;
-
-/// The vault R means: one path, of the home of its directories, or two, of its data and its configuration.
-/// A path is bytes, in whatever encoding.
-pub fn vault(place: &Robj) -> Result<Vault> {
-    let paths = place.as_str_vector().ok_or_else(|| wrong("place", "one or two paths"))?;
-    let paths: Vec<PathBuf> = paths.iter().map(|p| OsStr::from_bytes(p.as_bytes()).into()).collect();
-    match paths.as_slice() {
-        [home] => Ok(Vault::under(home)),
-        [data, config] => Ok(Vault::at(data, config)),
-        _ => Err(wrong("place", "one or two paths")),
-    }
-}
 
 /// One string. extendr takes any bytes for a `&str`: they are looked at before anything else is done with them.
 pub fn text<'a>(arg: &'a Robj, name: &str) -> Result<&'a str> {

@@ -2,14 +2,14 @@
 //! of any other type would be converted before `reply` runs, and its error, with the argument's
 //! value in it, would leave as an R error that crashes R on a `%`. `wrappers.rs` checks this.
 //!
-//! `place` is where the vault lies, told anew with each call: nothing is kept here.
+//! Where the vault lies is asked anew with each call: nothing is kept here.
 #![expect(clippy::disallowed_methods, reason = "what #[extendr] expands to; wrappers.rs looks at our own text")]
-use crate::args::{expiry, number, optional_number, optional_text, passphrase, text, value, vault};
+use crate::args::{expiry, number, optional_number, optional_text, passphrase, text, value};
 use crate::reply::{Failure, reply};
 use crate::secret_list::secret_list;
 use extendr_api::prelude::*;
 use std::time::Duration;
-use vault::{Change, NewSlot, Retention, Secret, Summary, Version};
+use vault::{Change, NewSlot, Retention, Secret, Summary, Vault, Version};
 
 /// Versions of the Rust side.
 /// @noRd
@@ -25,23 +25,38 @@ fn rust_effective_user() -> Robj {
     reply(|| Ok(f64::from(vault::effective_user())))
 }
 
-/// One secret: its value and, if it is over, the last day it was good.
+/// One secret: its value or, if that is over, a list of it and the last day it was good.
 /// @noRd
 #[extendr]
-fn rust_get(place: Robj, name: Robj) -> Robj {
-    reply(|| {
-        let found = vault(&place)?.get(text(&name, "name")?)?;
-        let expired = found.expires.filter(|_| found.expired).map(f64::from);
-        Ok(list!(value = found.value.expose(), expired = expired))
+fn rust_get(name: Robj) -> Robj {
+    reply(|| get(text(&name, "name")?))
+}
+
+/// The same for a name that is one string in ASCII, and NULL for anything else: whatever encoding R says a string is
+/// in, ASCII is ASCII.
+/// @noRd
+#[extendr]
+fn rust_get_plain(name: Robj) -> Robj {
+    reply(|| match text(&name, "name") {
+        Ok(name) if name.is_ascii() => get(name),
+        _ => Ok(().into_robj()),
+    })
+}
+
+fn get(name: &str) -> std::result::Result<Robj, Failure> {
+    let found = Vault::of_caller().get(name)?;
+    Ok(match found.expires.filter(|_| found.expired) {
+        None => found.value.expose().into_robj(),
+        Some(day) => list!(value = found.value.expose(), expired = f64::from(day)).into_robj(),
     })
 }
 
 /// All secrets as `dkuGetAuthInfo()` gives them, and those of them that are expired.
 /// @noRd
 #[extendr]
-fn rust_get_all(place: Robj) -> Robj {
+fn rust_get_all() -> Robj {
     reply(|| {
-        let all: Vec<Secret> = vault(&place)?.get_all()?;
+        let all: Vec<Secret> = Vault::of_caller().get_all()?;
         let expired: Vec<&Secret> = all.iter().filter(|s| s.expired).collect();
         Ok(list!(
             secrets = secret_list(&all),
@@ -54,9 +69,9 @@ fn rust_get_all(place: Robj) -> Robj {
 /// The columns of the list of secrets.
 /// @noRd
 #[extendr]
-fn rust_list(place: Robj) -> Robj {
+fn rust_list() -> Robj {
     reply(|| {
-        let all: Vec<Summary> = vault(&place)?.list()?;
+        let all: Vec<Summary> = Vault::of_caller().list()?;
         Ok(list!(
             name = all.iter().map(|s| s.name.as_str()).collect_robj(),
             description = all.iter().map(|s| s.description.as_str()).collect_robj(),
@@ -72,9 +87,9 @@ fn rust_list(place: Robj) -> Robj {
 /// The columns of the list of a secret's versions.
 /// @noRd
 #[extendr]
-fn rust_versions(place: Robj, name: Robj) -> Robj {
+fn rust_versions(name: Robj) -> Robj {
     reply(|| {
-        let all: Vec<Version> = vault(&place)?.versions(text(&name, "name")?)?;
+        let all: Vec<Version> = Vault::of_caller().versions(text(&name, "name")?)?;
         Ok(list!(
             version = all.iter().map(|v| v.version as f64).collect_robj(),
             created = all.iter().map(|v| seconds(v.created)).collect_robj(),
@@ -87,63 +102,63 @@ fn rust_versions(place: Robj, name: Robj) -> Robj {
 /// Stores a value; the new version's number.
 /// @noRd
 #[extendr]
-fn rust_set(place: Robj, name: Robj, value: Robj, description: Robj, expires: Robj, if_version: Robj) -> Robj {
+fn rust_set(name: Robj, value: Robj, description: Robj, expires: Robj, if_version: Robj) -> Robj {
     reply(|| {
         let change = Change {
             description: optional_text(&description, "description")?,
             expires: expiry(&expires)?,
             if_version: optional_number(&if_version, "if_version")?,
         };
-        Ok(vault(&place)?.set(text(&name, "name")?, &self::value(&value)?, &change)? as f64)
+        Ok(Vault::of_caller().set(text(&name, "name")?, &self::value(&value)?, &change)? as f64)
     })
 }
 
 /// Changes description and expiry.
 /// @noRd
 #[extendr]
-fn rust_describe(place: Robj, name: Robj, description: Robj, expires: Robj) -> Robj {
+fn rust_describe(name: Robj, description: Robj, expires: Robj) -> Robj {
     reply(|| {
         let description = optional_text(&description, "description")?;
         let change = Change { description, expires: expiry(&expires)?, if_version: None };
-        Ok(vault(&place)?.describe(text(&name, "name")?, &change)?)
+        Ok(Vault::of_caller().describe(text(&name, "name")?, &change)?)
     })
 }
 
 /// Removes a secret.
 /// @noRd
 #[extendr]
-fn rust_remove(place: Robj, name: Robj, if_version: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.remove(text(&name, "name")?, optional_number(&if_version, "if_version")?)?))
+fn rust_remove(name: Robj, if_version: Robj) -> Robj {
+    reply(|| Ok(Vault::of_caller().remove(text(&name, "name")?, optional_number(&if_version, "if_version")?)?))
 }
 
 /// Brings back a removed secret or an older version; the version that is current then.
 /// @noRd
 #[extendr]
-fn rust_restore(place: Robj, name: Robj, version: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.restore(text(&name, "name")?, optional_number(&version, "version")?)? as f64))
+fn rust_restore(name: Robj, version: Robj) -> Robj {
+    reply(|| Ok(Vault::of_caller().restore(text(&name, "name")?, optional_number(&version, "version")?)? as f64))
 }
 
 /// Gives a secret another name.
 /// @noRd
 #[extendr]
-fn rust_rename(place: Robj, name: Robj, new_name: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.rename(text(&name, "name")?, text(&new_name, "new_name")?)?))
+fn rust_rename(name: Robj, new_name: Robj) -> Robj {
+    reply(|| Ok(Vault::of_caller().rename(text(&name, "name")?, text(&new_name, "new_name")?)?))
 }
 
 /// Destroys what is kept for undoing; how many versions that were.
 /// @noRd
 #[extendr]
-fn rust_purge(place: Robj, name: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.purge(text(&name, "name")?)? as f64))
+fn rust_purge(name: Robj) -> Robj {
+    reply(|| Ok(Vault::of_caller().purge(text(&name, "name")?)? as f64))
 }
 
 /// Creates a vault; without a passphrase, with a key file.
 /// @noRd
 #[extendr]
-fn rust_create(place: Robj, passphrase: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
+fn rust_create(passphrase: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
     reply(|| {
         let retention = retention(&keep_versions, &keep_days)?;
-        let vault = vault(&place)?;
+        let vault = Vault::of_caller();
         if passphrase.is_null() {
             return Ok(vault.create(&NewSlot::KeyFile, retention)?);
         }
@@ -154,11 +169,11 @@ fn rust_create(place: Robj, passphrase: Robj, keep_versions: Robj, keep_days: Ro
 /// Changes how much is kept; NULL leaves it. What holds then.
 /// @noRd
 #[extendr]
-fn rust_configure(place: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
+fn rust_configure(keep_versions: Robj, keep_days: Robj) -> Robj {
     reply(|| {
         let versions = optional_number(&keep_versions, "keep_versions")?;
         let days = optional_number(&keep_days, "keep_days")?;
-        let now = vault(&place)?.configure(versions, days)?;
+        let now = Vault::of_caller().configure(versions, days)?;
         Ok(list!(keep_versions = now.versions, keep_days = now.days))
     })
 }
@@ -166,40 +181,40 @@ fn rust_configure(place: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
 /// Unlocks a vault: for this process, or for some seconds for this login.
 /// @noRd
 #[extendr]
-fn rust_unlock(place: Robj, passphrase: Robj, seconds: Robj) -> Robj {
+fn rust_unlock(passphrase: Robj, seconds: Robj) -> Robj {
     reply(|| {
         let time = optional_number(&seconds, "seconds")?.map(Duration::from_secs);
-        Ok(vault(&place)?.unlock(&self::passphrase(&passphrase)?, time)?)
+        Ok(Vault::of_caller().unlock(&self::passphrase(&passphrase)?, time)?)
     })
 }
 
 /// Forgets all keys of the vault; whether there were any.
 /// @noRd
 #[extendr]
-fn rust_lock(place: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.lock()?))
+fn rust_lock() -> Robj {
+    reply(|| Ok(Vault::of_caller().lock()?))
 }
 
 /// Accepts a restored database; whether there was anything to accept.
 /// @noRd
 #[extendr]
-fn rust_accept_restore(place: Robj, even_damaged: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.accept_restore(even_damaged.as_bool() == Some(true))?))
+fn rust_accept_restore(even_damaged: Robj) -> Robj {
+    reply(|| Ok(Vault::of_caller().accept_restore(even_damaged.as_bool() == Some(true))?))
 }
 
 /// Opens everything there is; the number of values.
 /// @noRd
 #[extendr]
-fn rust_verify(place: Robj) -> Robj {
-    reply(|| Ok(vault(&place)?.verify()? as f64))
+fn rust_verify() -> Robj {
+    reply(|| Ok(Vault::of_caller().verify()? as f64))
 }
 
 /// Where the vault is and how it is. What could not be found out is NA.
 /// @noRd
 #[extendr]
-fn rust_info(place: Robj) -> Robj {
+fn rust_info() -> Robj {
     reply(|| {
-        let info = vault(&place)?.info();
+        let info = Vault::of_caller().info();
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         Ok(list!(
             database = path(info.database),
@@ -239,6 +254,7 @@ extendr_module! {
     fn rust_about;
     fn rust_effective_user;
     fn rust_get;
+    fn rust_get_plain;
     fn rust_get_all;
     fn rust_list;
     fn rust_versions;

@@ -92,7 +92,7 @@ fn newest(site: &Site, key: &Key, owner: &Id, bytes: &[u8]) -> Option<(usize, Ma
 /// Raises the marks after a commit. `key` is the anchor key's subkey, here and below. A lock that is not had within a second is let go: the anchor may lag.
 pub(crate) fn raise(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
-    let Some(file) = platform::open_private(&path, true)? else { return Ok(()) };
+    let Some((file, _)) = platform::open_private(&path, true)? else { return Ok(()) };
     platform::wait_for_lock(&file, &path, Duration::from_secs(1))?;
     let bytes = platform::read_up_to(&file, LIMIT).map_err(|e| Error::io("read", &path, e))?;
     for mark in marks {
@@ -122,7 +122,7 @@ pub(crate) fn establish(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -
 /// Writes the marks of an accepted restore, durably, over whatever the anchor said. The caller holds the creation lock.
 pub(crate) fn reset(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
-    let Some(file) = platform::open_private(&path, true)? else { return establish(site, key, place, marks) };
+    let Some((file, _)) = platform::open_private(&path, true)? else { return establish(site, key, place, marks) };
     // In place, so that everyone who waits for its lock waits for the same file.
     platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
     let bytes = cells(site, key, marks)?;

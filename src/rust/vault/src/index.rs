@@ -5,6 +5,7 @@
 //! one page and the manifest in one transaction. So a row that was deleted, swapped, added or put back from an older
 //! state is found by the first read that touches it. Byte layout: `FORMAT.md`, "The index".
 use crate::key::{Id, Key, Purpose};
+use crate::plain::Plain;
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{BoxError, Context, open, seal};
 use crate::secret::Ledger;
@@ -18,7 +19,6 @@ use sha2::Sha256;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use zeroize::Zeroizing;
 
 /// The layout of manifests and pages inside their boxes.
 const LAYOUT: u8 = 1;
@@ -26,17 +26,17 @@ const LAYOUT: u8 = 1;
 /// bytes a page, and one page: at 10,000 secrets of one version the two are about even.
 const PAGE_TARGET: u64 = 8 * 1024;
 
-/// The key of an index's owner, and its subkey for boxes.
+/// The subkeys of an index's owner: for boxes, and for choosing pages.
 #[derive(Clone)]
 pub(crate) struct OwnerKeys {
     pub(crate) epoch: u32,
     pub(crate) boxes: Key,
-    key: Key,
+    pages: Key,
 }
 
 impl OwnerKeys {
     pub(crate) fn new(key: &Key, epoch: u32) -> Result<OwnerKeys> {
-        Ok(OwnerKeys { epoch, boxes: key.subkey(Purpose::Box)?, key: key.clone() })
+        Ok(OwnerKeys { epoch, boxes: key.subkey(Purpose::Box)?, pages: key.subkey(Purpose::Page)? })
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Index<E> {
     manifest: Manifest,
     pages: BTreeMap<u32, Page<E>>,
     /// The page that was searched last, as it came out of its box.
-    opened: RefCell<Option<(u32, Zeroizing<Vec<u8>>)>>,
+    opened: RefCell<Option<(u32, Plain)>>,
 }
 
 impl<E: Entry> Index<E> {
@@ -150,9 +150,10 @@ impl<E: Entry> Index<E> {
             _ => &opened.insert((number, self.open_page(rows, number)?)).1,
         };
         let page = self.read_page(number, plain)?;
-        // Each entry begins with its name.
-        let named = |entry: &&&Bytes| postcard::take_from_bytes::<&str>(entry).is_ok_and(|(n, _)| n == name);
-        page.entries.iter().find(named).map(|entry| self.read_entry(number, entry)).transpose()
+        // They are in the order of their names.
+        let at = page.entries.partition_point(|entry| name_of(entry) < name);
+        let found = page.entries.get(at).filter(|entry| name_of(entry) == name);
+        found.map(|entry| self.read_entry(number, entry)).transpose()
     }
 
     /// Adds an entry, or replaces the one of the same name.
@@ -260,7 +261,7 @@ impl<E: Entry> Index<E> {
     }
 
     /// Spreads all entries over so many pages that they hold at most [`PAGE_TARGET`] on average.
-    fn divide(&mut self, rows: &impl Rows) -> Result<BTreeMap<u32, Zeroizing<Vec<u8>>>> {
+    fn divide(&mut self, rows: &impl Rows) -> Result<BTreeMap<u32, Plain>> {
         self.load_all(rows)?;
         let mut count = u64::from(self.page_count());
         while self.manifest.bytes > count * PAGE_TARGET {
@@ -299,7 +300,7 @@ impl<E: Entry> Index<E> {
         if self.page_count() == 1 {
             return Ok(0);
         }
-        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.keys.key.subkey(Purpose::Page)?.bytes());
+        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.keys.pages.bytes());
         let tag =
             mac.map_err(|_| Error::Internal("HMAC key length"))?.chain_update(name.as_bytes()).finalize().into_bytes();
         Ok(u32::from_be_bytes([tag[0], tag[1], tag[2], tag[3]]) & (self.page_count() - 1))
@@ -316,7 +317,7 @@ impl<E: Entry> Index<E> {
         self.pages.get_mut(&number).ok_or(Error::Internal("a page that was just read is gone"))
     }
 
-    fn open_page(&self, rows: &impl Rows, number: u32) -> Result<Zeroizing<Vec<u8>>> {
+    fn open_page(&self, rows: &impl Rows, number: u32) -> Result<Plain> {
         let part = Part::Page(number, self.what);
         let expected = &self.manifest.commits[number as usize * 32..][..32];
         let sealed = self.site.read_expected(rows, &keys::page(&self.owner, number), expected, part)?;
@@ -337,7 +338,12 @@ impl<E: Entry> Index<E> {
     }
 }
 
-fn encode_page<E: Entry>(entries: &[E]) -> Result<Zeroizing<Vec<u8>>> {
+/// An entry begins with its name.
+fn name_of(entry: &[u8]) -> &str {
+    postcard::take_from_bytes(entry).map_or("", |(name, _)| name)
+}
+
+fn encode_page<E: Entry>(entries: &[E]) -> Result<Plain> {
     let entries = entries.iter().map(encode).collect::<Result<Vec<_>>>()?;
     let entries = entries.iter().map(|e| Bytes::new(e)).collect();
     encode(&SealedPage { layout: LAYOUT, entries })

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Error`] | everything that can go wrong, by kind |
 //! | `platform` | file modes, owners, locks, atomic renames: all that depends on the operating system |
-//! | `key`, `sealed_box` | keys that wipe themselves, and the one construction that seals everything |
+//! | `plain`, `key`, `sealed_box` | plaintext and keys that wipe themselves, and the one construction that seals everything |
 //! | [`Rows`], [`Sqlite`] | a transaction over keyed rows; the database never sees a plaintext |
 //! | `site` | which vault this is, and the words for what is wrong with a part of it |
 //! | `slot`, `key_file`, `passphrase`, `unlocked` | the ways to the root key |
@@ -33,6 +33,7 @@ mod key_file;
 mod name;
 mod passphrase;
 mod place;
+mod plain;
 mod platform;
 mod rows;
 mod sealed_box;

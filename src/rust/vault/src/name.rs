@@ -9,7 +9,8 @@ const MAX_DESCRIPTION: usize = 1000;
 
 /// A name as it is stored and compared: NFC, 1 to 255 characters, no control characters.
 pub(crate) fn check_name(name: &str) -> Result<String> {
-    let name: String = name.nfc().take(MAX_NAME + 1).collect();
+    // ASCII is in NFC already.
+    let name: String = if name.is_ascii() { name.into() } else { name.nfc().take(MAX_NAME + 1).collect() };
     if name.is_empty() {
         return Err(Error::InvalidName("must not be empty".into()));
     }

@@ -1,6 +1,7 @@
 //! Where a vault lies, and whether that is safe: looked at before every operation.
 use crate::platform::{self, Lock, check_private_directory, check_private_file};
 use crate::{Error, Result, key_file};
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,13 @@ pub(crate) struct Place {
     pub(crate) config: PathBuf,
 }
 
+/// Where R keeps users' data and configuration, below their home directories.
+const DEFAULTS: [&str; 2] = if cfg!(target_os = "macos") {
+    ["Library/Application Support/org.R-project.R", "Library/Preferences/org.R-project.R"]
+} else {
+    [".local/share", ".config"]
+};
+
 /// What was found at a place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -24,6 +32,31 @@ pub(crate) enum Found {
 }
 
 impl Place {
+    /// Below a directory that must be there.
+    pub(crate) fn under(home: PathBuf) -> Place {
+        Place { data: home.join("data"), config: home.join("config"), home: Some(home) }
+    }
+
+    /// Where the environment says, and the user's home directory; both are asked anew each time.
+    pub(crate) fn of_caller(variable: impl Fn(&str) -> Option<OsString>, user: impl Fn() -> Option<PathBuf>) -> Place {
+        let named = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // Without a home directory `~` stays, and is refused for not being an absolute path.
+        let user = || user().unwrap_or_else(|| "~".into());
+        if let Some(home) = named("DKUSECRETS_HOME") {
+            return Place::under(home.strip_prefix("~").map(|rest| user().join(rest)).unwrap_or(home));
+        }
+        let directory = |own: &str, everyones: &str, default: &str| {
+            let base = named(own).or_else(|| named(everyones)).unwrap_or_else(|| user().join(default));
+            base.join("R/dkusecrets")
+        };
+        let [data, config] = DEFAULTS;
+        Place {
+            home: None,
+            data: directory("R_USER_DATA_DIR", "XDG_DATA_HOME", data),
+            config: directory("R_USER_CONFIG_DIR", "XDG_CONFIG_HOME", config),
+        }
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.data.join("vault.db")
     }
@@ -39,11 +72,8 @@ impl Place {
 
     /// Looks at the place and refuses what is unsafe. Answers with the place in canonical paths.
     pub(crate) fn survey(&self) -> Result<(Found, Place)> {
-        if let Some(home) = &self.home {
-            self.check_home(home)?;
-        }
         let mut road = Road::default();
-        let (config, there) = road.walk(&self.config)?;
+        let (config, there) = self.look_from_home(road.walk(&self.config))?;
         if let Some(found) = &there {
             check_private_directory(&config, found)?;
         }
@@ -72,7 +102,18 @@ impl Place {
         Ok(Place { home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
     }
 
-    fn check_home(&self, home: &Path) -> Result<()> {
+    /// What lies at the configuration directory. Where nothing does, or something wrong, that may be because of the
+    /// home above it, which must be there.
+    fn look_from_home(&self, found: Result<(PathBuf, Option<Metadata>)>) -> Result<(PathBuf, Option<Metadata>)> {
+        if !matches!(found, Ok((_, Some(_))))
+            && let Some(home) = &self.home
+        {
+            Place::check_home(home)?;
+        }
+        found
+    }
+
+    fn check_home(home: &Path) -> Result<()> {
         if !home.is_absolute() {
             return Err(Error::Path {
                 path: home.into(),
@@ -144,7 +185,8 @@ impl Road {
         while let Some(part) = parts.next() {
             here.push(part);
             let last = parts.peek().is_none();
-            if !last && self.safe.contains(&here) {
+            // Paths compare part by part: slow, and these are written alike.
+            if !last && self.safe.iter().any(|safe| safe.as_os_str() == here.as_os_str()) {
                 continue;
             }
             match platform::look(&here)? {
@@ -177,5 +219,39 @@ impl Road {
             }
         }
         Ok((here, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_caller(set: &[(&str, &str)], home: Option<&str>) -> [PathBuf; 2] {
+        let variable = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        let place = Place::of_caller(variable, || home.map(PathBuf::from));
+        [place.data, place.config]
+    }
+
+    /// As `tools::R_user_dir()` in R 4.2 (`tests/testthat/test-place.R` asks R itself).
+    #[test]
+    fn the_callers_place() {
+        let paths = |data: &str, config: &str| [data, config].map(PathBuf::from);
+        let home = Some("/home/a");
+        let [data, config] = DEFAULTS.map(|d| format!("/home/a/{d}/R/dkusecrets"));
+        assert_eq!(of_caller(&[], home), paths(&data, &config));
+        assert_eq!(of_caller(&[("XDG_DATA_HOME", "")], home), paths(&data, &config));
+        let set = [("XDG_DATA_HOME", "/x"), ("XDG_CONFIG_HOME", "/y"), ("R_USER_DATA_DIR", "/r")];
+        assert_eq!(of_caller(&set, home), paths("/r/R/dkusecrets", "/y/R/dkusecrets"));
+        for (says, home, found) in [
+            ("/h", home, "/h"),
+            ("~", home, "/home/a"),
+            ("~/h", home, "/home/a/h"),
+            ("~b/h", home, "~b/h"),
+            ("~/h", None, "~/h"),
+            ("h", home, "h"),
+        ] {
+            let set = [("DKUSECRETS_HOME", says), ("R_USER_DATA_DIR", "/r")];
+            assert_eq!(of_caller(&set, home), paths(&format!("{found}/data"), &format!("{found}/config")), "{says}");
+        }
     }
 }

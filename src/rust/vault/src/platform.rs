@@ -1,5 +1,6 @@
 //! All that depends on the operating system: owners and modes of files, locks, and renames that replace nothing.
 //! This is the file to write again for a system that is not Unix.
+use crate::plain::Plain;
 use crate::{Error, Result};
 use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -8,7 +9,6 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
 
 /// The user id this process acts as.
 pub fn effective_user() -> u32 {
@@ -126,8 +126,9 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens a file of ours without following a link, and checks what was opened; nothing if it is not there.
-pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<File>> {
+/// Opens a file of ours without following a link, and checks what was opened, which comes with it; nothing if it is
+/// not there.
+pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Metadata)>> {
     // Non-blocking, so that a pipe put in a file's place cannot make us wait for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = OpenOptions::new().read(true).write(write).custom_flags(flags.bits() as i32).open(path);
@@ -147,19 +148,21 @@ pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<File>> {
     };
     let found = file.metadata().map_err(|e| Error::io("look at", path, e))?;
     check_private_file(path, &found)?;
-    Ok(Some(file))
+    Ok(Some((file, found)))
 }
 
 /// What a small private file begins with, at most `limit` bytes of it; nothing if it is not there.
-pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let Some(file) = open_private(path, false)? else { return Ok(None) };
-    read_up_to(&file, limit).map(Some).map_err(|e| Error::io("read", path, e))
+pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Plain>> {
+    let Some((file, found)) = open_private(path, false)? else { return Ok(None) };
+    // As long as it was just now: no need to ask for its end.
+    let length = usize::try_from(found.len()).unwrap_or(limit).min(limit);
+    read_up_to(&file, length).map(Some).map_err(|e| Error::io("read", path, e))
 }
 
 /// What a file begins with, at most `limit` bytes of it.
-pub(crate) fn read_up_to(file: &File, limit: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_up_to(file: &File, limit: usize) -> std::io::Result<Plain> {
     // All in one piece: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(vec![0; limit]);
+    let mut bytes = Plain::from(vec![0; limit]);
     let mut filled = 0;
     while filled < limit {
         match file.read_at(&mut bytes[filled..], filled as u64) {

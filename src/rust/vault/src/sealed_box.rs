@@ -8,12 +8,13 @@
 //! A one-time key seals one message, so the limit of 2^32 random nonces per key (NIST SP 800-38D, 8.3) never
 //! applies and a nonce of zeroes is right.
 use crate::key::{Id, Key, expand, fill};
+use crate::plain::Plain;
 use crate::{Error, Result};
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 const LABEL: &[u8] = b"dkusecrets/box/v1\0";
 /// Version, suite, epoch of the sealing key (u32).
@@ -120,10 +121,11 @@ pub fn seal_with_salt(
     header[2..].copy_from_slice(&epoch.to_be_bytes());
     let one_time = OneTime::derive(key, &header, salt, context)?;
     let padded = (plaintext.len() / PADDING + 1) * PADDING;
-    let mut message = Zeroizing::new(Vec::with_capacity(padded));
+    let mut message = Vec::with_capacity(padded);
     message.extend_from_slice(plaintext);
     message.push(0x80);
     message.resize(padded, 0);
+    let message = Plain::from(message);
     let sealed = one_time
         .cipher()?
         .encrypt(&[0; 12].into(), Payload { msg: &message, aad: &one_time.bind })
@@ -132,7 +134,7 @@ pub fn seal_with_salt(
 }
 
 /// Opens a box, or says why not. No byte of plaintext is handed out before everything was checked.
-pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Zeroizing<Vec<u8>>, BoxError> {
+pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Plain, BoxError> {
     if sealed.len() < BODY + PADDING + TAG || !(sealed.len() - BODY - TAG).is_multiple_of(PADDING) {
         return Err(BoxError::Malformed);
     }
@@ -147,11 +149,10 @@ pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<
     let cipher = one_time.cipher().map_err(|_| BoxError::Malformed)?;
     let message =
         cipher.decrypt(&[0; 12].into(), Payload { msg: body, aad: &one_time.bind }).map_err(|_| BoxError::Tampered)?;
-    let mut message = Zeroizing::new(message);
+    let mut message = Plain::from(message);
     // ISO/IEC 7816-4 padding: 0x80, then zeroes, in the last block.
     let end = message.iter().rposition(|&b| b != 0).filter(|&i| message[i] == 0x80 && message.len() - i <= PADDING);
     let end = end.ok_or(BoxError::Tampered)?;
-    message[end..].zeroize();
     message.truncate(end);
     Ok(message)
 }

@@ -1,12 +1,12 @@
 //! Which vault this is, and the words for what is wrong with a part of it.
 use crate::key::Id;
+use crate::plain::Plain;
 use crate::rows::Rows;
 use crate::sealed_box::{BoxError, Commit, commit_of};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
-use zeroize::Zeroizing;
 
 /// The format this version writes and reads. `FORMAT.md`.
 pub(crate) const FORMAT: u32 = 1;
@@ -119,6 +119,6 @@ pub(crate) fn commit_to(sealed: &[u8]) -> Result<Commit> {
 }
 
 /// The plain form of what is sealed: postcard, whose wire format is published.
-pub(crate) fn encode(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>> {
-    postcard::to_allocvec(value).map(Zeroizing::new).map_err(|_| Error::Internal("could not encode"))
+pub(crate) fn encode(value: &impl Serialize) -> Result<Plain> {
+    postcard::to_allocvec(value).map(Plain::from).map_err(|_| Error::Internal("could not encode"))
 }

@@ -82,7 +82,7 @@ impl Slot {
         provider: &Key,
         root: &RootKey,
     ) -> Result<Slot> {
-        let digest: [u8; 32] = Sha256::digest(encode(&parameters)?).into();
+        let digest: [u8; 32] = Sha256::digest(&*encode(&parameters)?).into();
         let context = Context::Slot { store: &site.store, slot: number, parameters: &digest };
         let plain = Zeroizing::new([&root.epoch.to_be_bytes()[..], root.key.bytes()].concat());
         let sealed = seal(&provider.subkey(Purpose::Box)?, EPOCH, &context, &plain)?;

@@ -1,10 +1,10 @@
 //! A secret's value: text that wipes itself and cannot be printed.
+use crate::plain::Plain;
 use crate::{Error, Result};
-use zeroize::Zeroizing;
 
 /// A secret's value: UTF-8 text of 0 to 1,048,576 bytes without NUL, kept byte for byte.
 #[derive(Clone)]
-pub struct Value(Zeroizing<String>);
+pub struct Value(String);
 
 /// How a record says what its value is.
 const TEXT: u8 = 1;
@@ -30,7 +30,7 @@ impl Value {
         }
         let text = std::str::from_utf8(text)
             .map_err(|e| Error::InvalidValue(format!("is not valid UTF-8 (at byte {})", e.valid_up_to() + 1)))?;
-        Ok(Value(Zeroizing::new(text.to_owned())))
+        Ok(Value(text.to_owned()))
     }
 
     /// The text. Whoever takes it out answers for where it goes.
@@ -39,11 +39,8 @@ impl Value {
     }
 
     /// The plaintext of a record.
-    pub(crate) fn to_record(&self) -> Zeroizing<Vec<u8>> {
-        let mut record = Zeroizing::new(Vec::with_capacity(1 + self.0.len()));
-        record.push(TEXT);
-        record.extend_from_slice(self.0.as_bytes());
-        record
+    pub(crate) fn to_record(&self) -> Plain {
+        [&[TEXT], self.0.as_bytes()].concat().into()
     }
 
     /// The value a record's plaintext stands for; nothing if it is of a type this version does not know.
@@ -52,6 +49,12 @@ impl Value {
             [TEXT, text @ ..] => Value::new(text).ok(),
             _ => None,
         }
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        drop(Plain::from(std::mem::take(&mut self.0).into_bytes()));
     }
 }
 

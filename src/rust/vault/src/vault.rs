@@ -54,6 +54,12 @@ pub struct Change {
 }
 
 impl Vault {
+    /// The vault of whoever runs this process: under `DKUSECRETS_HOME` where that is set, else in the directories that R's
+    /// `tools::R_user_dir("dkusecrets", ...)` names.
+    pub fn of_caller() -> Vault {
+        Vault { place: Place::of_caller(|name| std::env::var_os(name), std::env::home_dir), clock: system_clock }
+    }
+
     /// The vault with these directories; neither need exist.
     pub fn at(data: impl Into<PathBuf>, config: impl Into<PathBuf>) -> Vault {
         Vault { place: Place { home: None, data: data.into(), config: config.into() }, clock: system_clock }
@@ -61,9 +67,7 @@ impl Vault {
 
     /// The vault in the directories `data` and `config` of one that must exist.
     pub fn under(home: impl Into<PathBuf>) -> Vault {
-        let home = home.into();
-        let place = Place { data: home.join("data"), config: home.join("config"), home: Some(home) };
-        Vault { place, clock: system_clock }
+        Vault { place: Place::under(home.into()), clock: system_clock }
     }
 
     /// The same vault under another clock (milliseconds since 1970), for tests.

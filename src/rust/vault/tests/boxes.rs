@@ -85,7 +85,7 @@ fn every_other_context() {
         let sealed = seal(&key(1), 1, sealed_for, b"value").unwrap();
         for (j, opened_for) in contexts.iter().enumerate() {
             match open(&key(1), opened_for, &sealed) {
-                Ok(plain) => assert!(i == j && *plain == b"value"),
+                Ok(plain) => assert!(i == j && *plain == *b"value"),
                 Err(e) => assert!(i != j && e == BoxError::WrongKeyOrContext, "{i}, {j}: {e:?}"),
             }
         }
@@ -126,7 +126,7 @@ fn padded(text: &[u8], length: usize) -> Vec<u8> {
 fn wrong_padding() {
     let sealed = seal_padded(&padded(b"value", 64));
     assert_eq!(sealed, seal_with_salt(&key(1), 1, &RECORD, b"value", &[9; 32]).unwrap());
-    assert_eq!(*open(&key(1), &RECORD, &sealed).unwrap(), b"value");
+    assert_eq!(*open(&key(1), &RECORD, &sealed).unwrap(), *b"value");
     let mut late = padded(b"value", 64);
     late[63] = 1;
     let wrong = [
@@ -163,7 +163,7 @@ proptest! {
         let sealed = seal(&key, epoch, &context, &plain).unwrap();
         prop_assert_eq!(sealed.len(), 86 + 64 * (plain.len() / 64 + 1));
         prop_assert_eq!(&sealed[2..6], &epoch.to_be_bytes()[..]);
-        prop_assert_eq!(&**open(&key, &context, &sealed).unwrap(), &plain[..]);
+        prop_assert_eq!(&*open(&key, &context, &sealed).unwrap(), &plain[..]);
     }
 
     #[test]
