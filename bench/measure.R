@@ -5,6 +5,8 @@ each <- 0.3
 keyring_in_all <- 10
 # Writes of each side in a round: disks of virtual machines have a budget, and who has used it up measures that.
 writes <- 20L
+# For how long a side works before it is measured, as the limit does (limit.rs).
+warm_up <- 0.02
 # Of how many gets keyring's time for reading all is estimated, where there are more secrets.
 sampled <- 20
 
@@ -22,7 +24,7 @@ limit <- function(work, home, most = 100000L) {
 read_one <- function(n, home) {
   list(
     work = "read one", n = n, home = home, limit = limit("read-one", home),
-    ours = function(seconds) time_calls(dkuGetSecret, names_of(n), seconds),
+    ours = function(seconds) time_calls(dkuGetSecret, names_of(n), seconds, warm_up = warm_up),
     keyring = function(seconds) {
       keyring <- open_keyring()
       time_calls(keyring$get, names_of(n), seconds)
@@ -35,7 +37,9 @@ read_all <- function(n, home) {
   some <- min(n, sampled)
   list(
     work = "read all", n = n, home = home, limit = limit("read-all", home),
-    ours = function(seconds) time_calls(function(name) dkuGetAuthInfo(with_secrets = TRUE), names_of(n), seconds),
+    ours = function(seconds) {
+      time_calls(function(name) dkuGetAuthInfo(with_secrets = TRUE), names_of(n), seconds, warm_up = warm_up)
+    },
     keyring = if (n <= 1000) {
       function(seconds) {
         keyring <- open_keyring()
@@ -53,7 +57,9 @@ write_one <- function(n, home) {
   value <- secret_value(0)
   list(
     work = "durable write", n = n, home = home, limit = limit("write", home, writes),
-    ours = function(seconds) time_calls(function(name) dkuSetSecret(name, value), names_of(n), seconds, writes),
+    ours = function(seconds) {
+      time_calls(function(name) dkuSetSecret(name, value), names_of(n), seconds, writes, warm_up)
+    },
     keyring = function(seconds) {
       keyring <- open_keyring()
       time_calls(function(name) keyring$set_with_value(name, NULL, value), names_of(n), seconds, writes)
@@ -85,18 +91,26 @@ fresh_process <- function(n, home) {
 # The names of a store in an order that has nothing to do with how they lie in the file.
 names_of <- function(n) secret_name(sample.int(n))
 
+# The clock: seconds in a plain number. Sys.time() makes objects, which R has to clear away while it is measured.
+now <- bench::hires_time
+
 # Calls `f` with one name after the other until `seconds` are over or it was called `most` times, at least once.
-# Answers with the time of each call in seconds, less what it takes to ask for the time.
-time_calls <- function(f, names, seconds, most = 100000L) {
+# Answers with the time of each call in seconds, less what it takes to ask for the time. Before that, calls it unmeasured
+# for as long as the limit does, so that neither begins with caches that the other has left.
+time_calls <- function(f, names, seconds, most = 100000L, warm_up = 0) {
   begun <- ended <- numeric(most)
+  warm <- now() + warm_up
+  while (now() < warm) {
+    f(names[[1]])
+  }
   i <- 0
-  end <- Sys.time() + seconds
+  end <- now() + seconds
   repeat {
     i <- i + 1
     name <- names[[(i - 1) %% length(names) + 1]]
-    a <- Sys.time()
+    a <- now()
     f(name)
-    b <- Sys.time()
+    b <- now()
     begun[[i]] <- a
     ended[[i]] <- b
     if (b >= end || i == most) {

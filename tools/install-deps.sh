@@ -15,7 +15,7 @@ for task in "$@"; do
     demo) packages="$packages pandoc r-cran-rmarkdown r-cran-irkernel jupyter-nbconvert" ;;
     test) packages="$packages git strace python3 python3-venv r-cran-testthat r-cran-withr r-cran-callr r-cran-roxygen2" ;;
     check) packages="$packages git python3 qpdf tidy devscripts pandoc r-cran-knitr r-cran-rmarkdown r-cran-testthat r-cran-withr r-cran-callr" ;;
-    bench) packages="$packages r-cran-keyring" ;;
+    bench) packages="$packages r-cran-keyring r-cran-bench" ;;
     *) fail "no such task: $task (demo, test, check, bench)" ;;
     esac
 done

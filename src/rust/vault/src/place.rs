@@ -2,7 +2,6 @@
 use crate::platform::{self, Lock, check_private_directory, check_private_file};
 use crate::{Error, Result, key_file};
 use std::ffi::OsString;
-use std::fs::Metadata;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -104,7 +103,10 @@ impl Place {
 
     /// What lies at the configuration directory. Where nothing does, or something wrong, that may be because of the
     /// home above it, which must be there.
-    fn look_from_home(&self, found: Result<(PathBuf, Option<Metadata>)>) -> Result<(PathBuf, Option<Metadata>)> {
+    fn look_from_home(
+        &self,
+        found: Result<(PathBuf, Option<platform::Inode>)>,
+    ) -> Result<(PathBuf, Option<platform::Inode>)> {
         if !matches!(found, Ok((_, Some(_))))
             && let Some(home) = &self.home
         {
@@ -121,7 +123,8 @@ impl Place {
             });
         }
         match std::fs::metadata(home) {
-            Ok(found) => refuse_non_directory(home, &found),
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(not_a_directory(home)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Path {
                 path: home.into(),
                 reason: "does not exist: create it (mode 0700) if the vault is to lie there, or is a disk not mounted?"
@@ -154,19 +157,20 @@ impl Place {
     }
 }
 
-fn refuse_non_directory(path: &Path, found: &Metadata) -> Result<()> {
-    if found.is_dir() {
-        return Ok(());
-    }
-    Err(Error::Path { path: path.into(), reason: "is not a directory, and the vault needs one there".into() })
+fn refuse_non_directory(path: &Path, found: &platform::Inode) -> Result<()> {
+    if found.is_directory() { Ok(()) } else { Err(not_a_directory(path)) }
+}
+
+fn not_a_directory(path: &Path) -> Error {
+    Error::Path { path: path.into(), reason: "is not a directory, and the vault needs one there".into() }
 }
 
 /// The way from the root to the directories of a vault, checked at each step: whoever can rename a directory on it
 /// can put another vault, or another key, in its place.
 #[derive(Default)]
 struct Road {
-    /// Directories that were found safe: the vault's two have most of their way in common.
-    safe: Vec<PathBuf>,
+    /// A directory that was found safe, as were all above it: the vault's two have most of their way in common.
+    safe: PathBuf,
     /// How many links were followed.
     links: u32,
 }
@@ -176,7 +180,7 @@ const MAX_LINKS: u32 = 40;
 
 impl Road {
     /// The path without links, and what lies there. The part of it that exists must be safe.
-    fn walk(&mut self, path: &Path) -> Result<(PathBuf, Option<Metadata>)> {
+    fn walk(&mut self, path: &Path) -> Result<(PathBuf, Option<platform::Inode>)> {
         if !path.is_absolute() {
             return Err(Error::Path { path: path.into(), reason: "is not an absolute path".into() });
         }
@@ -185,8 +189,7 @@ impl Road {
         while let Some(part) = parts.next() {
             here.push(part);
             let last = parts.peek().is_none();
-            // Paths compare part by part: slow, and these are written alike.
-            if !last && self.safe.iter().any(|safe| safe.as_os_str() == here.as_os_str()) {
+            if !last && self.is_safe(&here) {
                 continue;
             }
             match platform::look(&here)? {
@@ -213,12 +216,18 @@ impl Road {
                 Some(found) => {
                     refuse_non_directory(&here, &found)?;
                     platform::check_ancestor(&here, &found)?;
-                    self.safe.push(here.clone());
+                    self.safe.clone_from(&here);
                 }
                 None => return Ok((here.join(parts.collect::<PathBuf>()), None)),
             }
         }
         Ok((here, None))
+    }
+
+    /// Whether this is the safe directory or one above it. By bytes: both are written alike.
+    fn is_safe(&self, directory: &Path) -> bool {
+        let rest = self.safe.as_os_str().as_encoded_bytes().strip_prefix(directory.as_os_str().as_encoded_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || directory.parent().is_none())
     }
 }
 

@@ -2,11 +2,11 @@
 //! This is the file to write again for a system that is not Unix.
 use crate::plain::Plain;
 use crate::{Error, Result};
-use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,45 @@ pub fn effective_user() -> u32 {
 }
 
 /// What lies at a path, links not followed; nothing if nothing does.
-pub(crate) fn look(path: &Path) -> Result<Option<Metadata>> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+pub(crate) fn look(path: &Path) -> Result<Option<Inode>> {
+    match rustix::fs::lstat(path) {
+        Ok(found) => Ok(Some(Inode(found))),
+        Err(Errno::NOENT) => Ok(None),
         Err(e) => Err(Error::io("look at", path, e)),
+    }
+}
+
+/// What a path leads to. (Rust's own `Metadata` asks for more, and every read looks at some ten paths.)
+pub(crate) struct Inode(rustix::fs::Stat);
+
+impl Inode {
+    fn of(file: &File, path: &Path) -> Result<Inode> {
+        rustix::fs::fstat(file).map(Inode).map_err(|e| Error::io("look at", path, e))
+    }
+
+    pub(crate) fn is_symlink(&self) -> bool {
+        self.kind() == FileType::Symlink
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+
+    fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.0.st_mode)
+    }
+
+    /// The bits that chmod(2) sets.
+    fn mode(&self) -> u32 {
+        self.0.st_mode & 0o7777
+    }
+
+    fn owner(&self) -> u32 {
+        self.0.st_uid
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::try_from(self.0.st_size).unwrap_or(0)
     }
 }
 
@@ -29,24 +63,24 @@ pub(crate) fn look(path: &Path) -> Result<Option<Metadata>> {
 pub(crate) struct FileIdentity([i128; 9]);
 
 impl FileIdentity {
-    pub(crate) fn of(found: &Metadata) -> FileIdentity {
+    pub(crate) fn of(Inode(found): &Inode) -> FileIdentity {
         FileIdentity([
-            found.dev().into(),
-            found.ino().into(),
-            found.uid().into(),
-            found.mode().into(),
-            found.size().into(),
-            found.mtime().into(),
-            found.mtime_nsec().into(),
-            found.ctime().into(),
-            found.ctime_nsec().into(),
+            found.st_dev.into(),
+            found.st_ino.into(),
+            found.st_uid.into(),
+            found.st_mode.into(),
+            found.st_size.into(),
+            found.st_mtime.into(),
+            found.st_mtime_nsec.into(),
+            found.st_ctime.into(),
+            found.st_ctime_nsec.into(),
         ])
     }
 }
 
 /// Refuses a file that is not a plain one of ours which nobody else can read or write.
-pub(crate) fn check_private_file(path: &Path, found: &Metadata) -> Result<()> {
-    if !found.is_file() {
+pub(crate) fn check_private_file(path: &Path, found: &Inode) -> Result<()> {
+    if found.kind() != FileType::RegularFile {
         return Err(Error::Path {
             path: path.into(),
             reason: "is not a plain file (a link or a directory, perhaps)".into(),
@@ -57,19 +91,19 @@ pub(crate) fn check_private_file(path: &Path, found: &Metadata) -> Result<()> {
 }
 
 /// Refuses a directory that is not ours alone.
-pub(crate) fn check_private_directory(path: &Path, found: &Metadata) -> Result<()> {
+pub(crate) fn check_private_directory(path: &Path, found: &Inode) -> Result<()> {
     check_owner(path, found)?;
     refuse_mode(path, found, 0o077, "is open to others", "chmod 700")
 }
 
 /// Refuses a directory in which anyone but root and this user could rename what lies there.
-pub(crate) fn check_ancestor(directory: &Path, found: &Metadata) -> Result<()> {
-    if found.uid() != 0 && found.uid() != effective_user() {
+pub(crate) fn check_ancestor(directory: &Path, found: &Inode) -> Result<()> {
+    if found.owner() != 0 && found.owner() != effective_user() {
         return Err(Error::Unsafe {
             path: directory.into(),
             reason: format!(
                 "belongs to user id {}, who could replace what lies under it (you are {}); {OWN_PLACE}",
-                found.uid(),
+                found.owner(),
                 effective_user()
             ),
         });
@@ -83,31 +117,27 @@ pub(crate) fn check_ancestor(directory: &Path, found: &Metadata) -> Result<()> {
 
 const OWN_PLACE: &str = "with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own";
 
-fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
-    if found.uid() == effective_user() {
+fn check_owner(path: &Path, found: &Inode) -> Result<()> {
+    if found.owner() == effective_user() {
         return Ok(());
     }
     Err(Error::Unsafe {
         path: path.into(),
         reason: format!(
             "belongs to user id {} and you are {}: a vault is for its owner only; {OWN_PLACE}",
-            found.uid(),
+            found.owner(),
             effective_user()
         ),
     })
 }
 
-fn refuse_mode(path: &Path, found: &Metadata, bits: u32, what: &str, cure: &str) -> Result<()> {
+fn refuse_mode(path: &Path, found: &Inode, bits: u32, what: &str, cure: &str) -> Result<()> {
     if found.mode() & bits == 0 {
         return Ok(());
     }
     Err(Error::Unsafe {
         path: path.into(),
-        reason: format!(
-            "{what} (mode {:04o}): if that is not meant, run {cure} {}",
-            found.mode() & 0o7777,
-            path.display()
-        ),
+        reason: format!("{what} (mode {:04o}): if that is not meant, run {cure} {}", found.mode(), path.display()),
     })
 }
 
@@ -128,7 +158,7 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
 
 /// Opens a file of ours without following a link, and checks what was opened, which comes with it; nothing if it is
 /// not there.
-pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Metadata)>> {
+pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Inode)>> {
     // Non-blocking, so that a pipe put in a file's place cannot make us wait for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = OpenOptions::new().read(true).write(write).custom_flags(flags.bits() as i32).open(path);
@@ -146,7 +176,7 @@ pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Met
             return Err(Error::io("open", path, e));
         }
     };
-    let found = file.metadata().map_err(|e| Error::io("look at", path, e))?;
+    let found = Inode::of(&file, path)?;
     check_private_file(path, &found)?;
     Ok(Some((file, found)))
 }
@@ -155,7 +185,7 @@ pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Met
 pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Plain>> {
     let Some((file, found)) = open_private(path, false)? else { return Ok(None) };
     // As long as it was just now: no need to ask for its end.
-    let length = usize::try_from(found.len()).unwrap_or(limit).min(limit);
+    let length = usize::try_from(found.bytes()).unwrap_or(limit).min(limit);
     read_up_to(&file, length).map(Some).map_err(|e| Error::io("read", path, e))
 }
 
@@ -183,8 +213,7 @@ pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Resul
 
 /// Gives the owner of what was just made the rights that an odd umask has taken away.
 fn grant_owner(path: &Path, mode: u32) -> Result<()> {
-    let found = std::fs::symlink_metadata(path).map_err(|e| Error::io("look at", path, e))?;
-    if found.mode() & 0o777 == mode {
+    if look(path)?.is_some_and(|found| found.mode() & 0o777 == mode) {
         return Ok(());
     }
     let mode = std::fs::Permissions::from_mode(mode);

@@ -403,7 +403,7 @@ impl Vault {
         info.exists = true;
         info.database = place.database();
         info.config.clone_from(&place.config);
-        info.file_bytes = platform::look(&place.database())?.map(|f| f.len());
+        info.file_bytes = platform::look(&place.database())?.map(|f| f.bytes());
         if let Some((name, reliable)) = platform::file_system(&place.data) {
             if !reliable {
                 info.problems.push((
