@@ -41,7 +41,8 @@ pub fn expiry(arg: &Robj) -> Result<Option<Option<i32>>> {
 }
 
 fn bytes<'a>(arg: &'a Robj, name: &str) -> Result<&'a [u8]> {
-    let text: Option<&'a str> = arg.as_str();
+    // extendr takes a factor's label for a string.
+    let text: Option<&'a str> = if arg.is_string() { arg.as_str() } else { None };
     text.filter(|text| !text.is_na()).map(str::as_bytes).ok_or_else(|| wrong(name, "one string"))
 }
 

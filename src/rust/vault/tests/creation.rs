@@ -121,7 +121,7 @@ fn another_creates_after_the_database_was_looked_for() {
             std::fs::DirBuilder::new().mode(0o700).create(directory).unwrap();
         }
     };
-    held_up("another_creates_after_the_database_was_looked_for", prepare, "data/vault.db", "statx");
+    held_up("another_creates_after_the_database_was_looked_for", prepare, "data/vault.db", "newfstatat");
 }
 
 #[test]
