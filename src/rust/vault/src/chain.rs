@@ -13,7 +13,6 @@ use crate::site::{Part, Site};
 use crate::slot::{Parameters, RootKey, Slot};
 use crate::{Error, Result, key_file, unlocked};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -72,9 +71,9 @@ pub(crate) fn slots(rows: &impl Rows, place: &Place) -> Result<(Site, Vec<Slot>)
 }
 
 /// The chain of keys of a vault.
-pub(crate) fn follow(rows: &impl Rows, place: &Place, intent: Intent) -> Result<(Rc<Site>, Arc<Chain>)> {
+pub(crate) fn follow(rows: &impl Rows, place: &Place, intent: Intent) -> Result<(Arc<Site>, Arc<Chain>)> {
     let store = rows.get(keys::STORE)?;
-    let site = Rc::new(Site::parse(place.database(), store.as_deref())?);
+    let site = Arc::new(Site::parse(place.database(), store.as_deref())?);
     let slots = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
     // The rows of a sound vault; what is missing here is found and named below.
     let manifest = rows.get(&keys::manifest(&site.store))?.unwrap_or_default();
@@ -98,7 +97,7 @@ pub(crate) fn follow(rows: &impl Rows, place: &Place, intent: Intent) -> Result<
 }
 
 /// The directory, under the root key.
-pub(crate) fn directory(rows: &impl Rows, site: &Rc<Site>, root: &RootKey) -> Result<Directory> {
+pub(crate) fn directory(rows: &impl Rows, site: &Arc<Site>, root: &RootKey) -> Result<Directory> {
     Index::load(rows, site.clone(), site.store, OwnerKeys::new(&root.key, root.epoch)?, "directory")
 }
 
@@ -141,7 +140,7 @@ fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Sl
 }
 
 /// From the root key to the owner's: the slot must be genuine, and the key the one the directory means.
-fn walk(rows: &impl Rows, site: &Rc<Site>, directory: &Directory, slot: &Slot, root: RootKey) -> Result<Chain> {
+fn walk(rows: &impl Rows, site: &Arc<Site>, directory: &Directory, slot: &Slot, root: RootKey) -> Result<Chain> {
     let fact = |name: &str| directory::fact(rows, site, directory, name);
     match fact(&directory::slot_name(slot.number))? {
         Some(Fact::Slot { parameters, commit }) => slot.check(site, &parameters, &commit)?,

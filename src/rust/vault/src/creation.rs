@@ -12,13 +12,14 @@ use crate::passphrase::{self, Cost};
 use crate::place::{Found, Place};
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{Context, seal};
-use crate::secret::{Head, Ledger, Retention};
+use crate::secret::{Ledger, Retention};
+use crate::secrets::Secrets;
 use crate::site::{Site, commit_to};
 use crate::slot::{NewSlot, Parameters, RootKey, Slot};
 use crate::sqlite::Sqlite;
 use crate::{Error, Result, key_file, platform, unlocked};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The first epoch of a user's key.
 const FIRST_EPOCH: u32 = 1;
@@ -67,7 +68,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
     platform::remove_if_there(&journal)?;
     platform::remove_if_there(&scratch)?;
     drop(platform::create_private(&scratch)?);
-    let filled = fill(&scratch, Rc::new(site), parameters, &provider, retention, now);
+    let filled = fill(&scratch, Arc::new(site), parameters, &provider, retention, now);
     let filled =
         filled.and_then(|filled| platform::rename_without_replacing(&scratch, &place.database()).map(|()| filled));
     let Filled { site, anchor, marks, slot } = match filled {
@@ -88,7 +89,7 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
 }
 
 struct Filled {
-    site: Rc<Site>,
+    site: Arc<Site>,
     anchor: Key,
     marks: [Mark; 2],
     slot: Slot,
@@ -97,7 +98,7 @@ struct Filled {
 /// Writes the first state of a vault into an empty file.
 fn fill(
     path: &Path,
-    site: Rc<Site>,
+    site: Arc<Site>,
     parameters: Parameters,
     provider: &Key,
     retention: Retention,
@@ -137,11 +138,11 @@ fn fill(
     directory.save(&rows)?;
 
     let keys = OwnerKeys::new(&user_key, FIRST_EPOCH)?;
-    let mut secrets: Index<Head> = Index::new(site.clone(), user, keys, "index", ledger);
-    secrets.save(&rows)?;
+    let mut secrets = Secrets::new(site.clone(), user, keys, ledger);
+    secrets.index.save(&rows)?;
 
     let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
-    let marks = [mark(site.store, directory.sequence), mark(user, secrets.sequence)];
+    let marks = [mark(site.store, directory.sequence), mark(user, secrets.index.sequence)];
     rows.commit()?;
     Ok(Filled { site, anchor, marks, slot })
 }

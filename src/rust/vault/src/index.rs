@@ -18,7 +18,7 @@ use serde_bytes::{ByteBuf, Bytes};
 use sha2::Sha256;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The layout of manifests and pages inside their boxes.
 const LAYOUT: u8 = 1;
@@ -82,7 +82,7 @@ struct Page<E> {
 
 /// An index as one transaction sees it, with the pages that were looked at.
 pub(crate) struct Index<E> {
-    site: Rc<Site>,
+    site: Arc<Site>,
     owner: Id,
     pub(crate) keys: OwnerKeys,
     /// What messages call it.
@@ -98,7 +98,7 @@ pub(crate) struct Index<E> {
 
 impl<E: Entry> Index<E> {
     /// An index that is not stored yet: one empty page.
-    pub(crate) fn new(site: Rc<Site>, owner: Id, keys: OwnerKeys, what: &'static str, ledger: Ledger) -> Index<E> {
+    pub(crate) fn new(site: Arc<Site>, owner: Id, keys: OwnerKeys, what: &'static str, ledger: Ledger) -> Index<E> {
         let manifest =
             Manifest { layout: LAYOUT, commits: vec![0; 32], entries: 0, bytes: 0, ledger, extra: Extra::new() };
         let pages = BTreeMap::from([(0, Page { entries: Vec::new(), bytes: 0, changed: true })]);
@@ -108,7 +108,7 @@ impl<E: Entry> Index<E> {
     /// Opens the manifest of `owner`.
     pub(crate) fn load(
         rows: &impl Rows,
-        site: Rc<Site>,
+        site: Arc<Site>,
         owner: Id,
         keys: OwnerKeys,
         what: &'static str,
@@ -255,7 +255,7 @@ impl<E: Entry> Index<E> {
     }
 
     /// Moves to a new incarnation, at a sequence number no copy has seen.
-    pub(crate) fn reincarnate(&mut self, site: Rc<Site>, beyond: u64) {
+    pub(crate) fn reincarnate(&mut self, site: Arc<Site>, beyond: u64) {
         self.site = site;
         self.sequence = self.sequence.max(beyond);
     }
@@ -400,8 +400,8 @@ mod tests {
         }
     }
 
-    fn site() -> Rc<Site> {
-        Rc::new(Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] })
+    fn site() -> Arc<Site> {
+        Arc::new(Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] })
     }
 
     fn owner_keys() -> OwnerKeys {

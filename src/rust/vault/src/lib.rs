@@ -16,8 +16,9 @@
 //! | `chain` | the keys, from a slot to the owner's |
 //! | `anchor` | the highest sequence numbers seen, outside the database |
 //! | `place`, `creation` | where a vault lies, whether that is safe, and how one comes to be |
+//! | `secrets` | one person's secrets within a transaction: the operations |
 //! | `session` | a vault that is open for one transaction |
-//! | [`Vault`] | the operations |
+//! | [`Vault`] | the vault of one person |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -38,6 +39,7 @@ mod platform;
 mod rows;
 mod sealed_box;
 mod secret;
+mod secrets;
 mod session;
 mod site;
 mod slot;
@@ -51,11 +53,11 @@ pub use info::Info;
 pub use passphrase::Passphrase;
 pub use platform::effective_user;
 pub use rows::Rows;
-pub use secret::{Retention, Summary, Version};
+pub use secret::{Change, Retention, Secret, Summary, Version};
 pub use slot::NewSlot;
 pub use sqlite::Sqlite;
 pub use value::Value;
-pub use vault::{Change, Secret, Vault};
+pub use vault::Vault;
 
 /// What the benchmarks and the test vectors need of the inside; not part of the interface.
 #[doc(hidden)]

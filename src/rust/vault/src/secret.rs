@@ -1,8 +1,9 @@
 //! What an index of secrets holds: a head for each name, with its versions; and how long things are kept.
 use crate::index::{Entry, Extra};
 use crate::key::Id;
+use crate::name::check_description;
 use crate::sealed_box::Commit;
-use crate::{Error, Result};
+use crate::{Error, Result, Value};
 use serde::{Deserialize, Serialize};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -116,6 +117,41 @@ pub struct Version {
     pub expires: Option<i32>,
     /// Whether it is the one that reads answer with.
     pub current: bool,
+}
+
+/// A secret with its value.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The name, normalised (NFC).
+    pub name: String,
+    /// The value of the current version.
+    pub value: Value,
+    /// The current version, counted from 1.
+    pub version: u64,
+    /// The last day on which the value is good, in days since 1970-01-01 (UTC).
+    pub expires: Option<i32>,
+    /// Whether that day is over.
+    pub expired: bool,
+}
+
+/// What to change beside a value, and under which condition.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// A new description of at most 1,000 characters; none keeps the old one.
+    pub description: Option<String>,
+    /// The last day on which the value is good, in days since 1970-01-01 (UTC), or `Some(None)` for no such day.
+    /// None keeps it, except that a new value begins without one: an expiry belongs to a value.
+    pub expires: Option<Option<i32>>,
+    /// Only if the secret is at this version; 0 for: only if there is none.
+    pub if_version: Option<u64>,
+}
+
+impl Change {
+    /// The same with the description as it is stored.
+    pub(crate) fn check(&self) -> Result<Change> {
+        let description = self.description.as_deref().map(check_description).transpose()?;
+        Ok(Change { description, ..self.clone() })
+    }
 }
 
 /// How much is kept for undoing.

@@ -3,18 +3,21 @@ use crate::anchor::{self, Anchor, Mark};
 use crate::chain;
 use crate::info::Info;
 use crate::key::{hex, random_id};
-use crate::name::{check_description, check_name};
+use crate::name::check_name;
 use crate::place::{Found, Place};
 use crate::rows::{Intent, Rows, keys};
-use crate::secret::{Head, Removal, VersionHead};
+use crate::secrets::Secrets;
 use crate::session::Session;
 use crate::site::FORMAT;
 use crate::site::Site;
 use crate::slot::{NewSlot, Parameters, Slot};
 use crate::sqlite::Sqlite;
-use crate::{Error, Passphrase, Result, Retention, Summary, Value, Version, creation, key_file, platform, unlocked};
+use crate::{
+    Change, Error, Passphrase, Result, Retention, Secret, Summary, Value, Version, creation, key_file, platform,
+    unlocked,
+};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -24,33 +27,6 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct Vault {
     place: Place,
     clock: fn() -> i64,
-}
-
-/// A secret with its value.
-#[derive(Debug, Clone)]
-pub struct Secret {
-    /// The name, normalised (NFC).
-    pub name: String,
-    /// The value of the current version.
-    pub value: Value,
-    /// The current version, counted from 1.
-    pub version: u64,
-    /// The last day on which the value is good, in days since 1970-01-01 (UTC).
-    pub expires: Option<i32>,
-    /// Whether that day is over.
-    pub expired: bool,
-}
-
-/// What to change beside a value, and under which condition.
-#[derive(Debug, Clone, Default)]
-pub struct Change {
-    /// A new description of at most 1,000 characters; none keeps the old one.
-    pub description: Option<String>,
-    /// The last day on which the value is good, in days since 1970-01-01 (UTC), or `Some(None)` for no such day.
-    /// None keeps it, except that a new value begins without one: an expiry belongs to a value.
-    pub expires: Option<Option<i32>>,
-    /// Only if the secret is at this version; 0 for: only if there is none.
-    pub if_version: Option<u64>,
 }
 
 impl Vault {
@@ -95,44 +71,35 @@ impl Vault {
     /// `not_found` with close names, and all that opening a vault can end in.
     pub fn get(&self, name: &str) -> Result<Secret> {
         let name = check_name(name)?;
-        let Some(mut session) = self.open(Intent::Read)? else {
-            return Err(Error::NotFound { name, close: Vec::new(), removed: false });
-        };
-        let head = session.live(&name)?;
-        session.secret(head, self.today())
+        match self.open(Intent::Read)? {
+            Some(Session { rows, mut secrets, .. }) => secrets.get(&rows, &name, self.today()),
+            None => Err(not_found(&name)),
+        }
     }
 
     /// All live secrets, by name. Empty if there is no vault.
     pub fn get_all(&self) -> Result<Vec<Secret>> {
         match self.open(Intent::Read)? {
-            Some(mut session) => session.all_secrets(self.today()),
+            Some(Session { rows, mut secrets, .. }) => secrets.get_all(&rows, self.today()),
             None => Ok(Vec::new()),
         }
     }
 
     /// All secrets without their values, removed ones included, by name. No value is opened.
     pub fn list(&self) -> Result<Vec<Summary>> {
-        let Some(mut session) = self.open(Intent::Read)? else { return Ok(Vec::new()) };
-        let mut all: Vec<Summary> = session.secrets.all(&session.rows)?.map(Head::summary).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+        match self.open(Intent::Read)? {
+            Some(Session { rows, mut secrets, .. }) => secrets.list(&rows),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The kept versions of a secret, live or removed, newest first.
     pub fn versions(&self, name: &str) -> Result<Vec<Version>> {
         let name = check_name(name)?;
-        let Some(mut session) = self.open(Intent::Read)? else {
-            return Err(Error::NotFound { name, close: Vec::new(), removed: false });
-        };
-        let head = session.any(&name)?;
-        let current = head.current().map(|v| v.version).filter(|_| head.is_live());
-        let one = |v: &VersionHead| Version {
-            version: v.version,
-            created: v.created,
-            expires: v.expires,
-            current: Some(v.version) == current,
-        };
-        Ok(head.versions.iter().rev().map(one).collect())
+        match self.open(Intent::Read)? {
+            Some(Session { rows, mut secrets, .. }) => secrets.versions(&rows, &name),
+            None => Err(not_found(&name)),
+        }
     }
 
     /// Stores a value as a new version, and creates the vault if there is none. Answers with the version.
@@ -140,22 +107,8 @@ impl Vault {
     /// # Errors
     /// `conflict` if `if_version` does not hold; `invalid_name`, `invalid_argument`.
     pub fn set(&self, name: &str, value: &Value, change: &Change) -> Result<u64> {
-        let name = check_name(name)?;
-        let description = change.description.as_deref().map(check_description).transpose()?;
-        self.write(|session, now| {
-            let found = session.secrets.find(&session.rows, &name)?;
-            check_version(&name, found.as_ref(), change.if_version)?;
-            let mut head = match found {
-                Some(head) if head.is_live() => head,
-                // The name begins anew; what was removed under it stays behind, as older versions.
-                Some(removed) => Head { removed: None, description: String::new(), created: now, ..removed },
-                None => Head::new(name.clone(), random_id()?, now),
-            };
-            if let Some(description) = &description {
-                head.description.clone_from(description);
-            }
-            session.add_version(head, value, change.expires.flatten(), now)
-        })
+        let (name, change) = (check_name(name)?, change.check()?);
+        self.write(|rows, secrets, now| secrets.set(rows, &name, value, &change, now))
     }
 
     /// Changes description and expiry without touching the value.
@@ -163,20 +116,8 @@ impl Vault {
     /// # Errors
     /// `not_found`, `conflict`, `invalid_argument`.
     pub fn describe(&self, name: &str, change: &Change) -> Result<()> {
-        let name = check_name(name)?;
-        let description = change.description.as_deref().map(check_description).transpose()?;
-        self.write_existing(&name, |session, now| {
-            let mut head = session.live(&name)?;
-            check_version(&name, Some(&head), change.if_version)?;
-            if let Some(description) = &description {
-                head.description.clone_from(description);
-            }
-            if let (Some(expires), Some(current)) = (change.expires, head.versions.last_mut()) {
-                current.expires = expires;
-            }
-            head.updated = now;
-            session.secrets.put(&session.rows, head)
-        })
+        let (name, change) = (check_name(name)?, change.check()?);
+        self.write_existing(&name, |rows, secrets, now| secrets.describe(rows, &name, &change, now))
     }
 
     /// Removes a secret; for a time it can be brought back.
@@ -185,17 +126,7 @@ impl Vault {
     /// `not_found`, `conflict`.
     pub fn remove(&self, name: &str, if_version: Option<u64>) -> Result<()> {
         let name = check_name(name)?;
-        self.write_existing(&name, |session, now| {
-            let mut head = session.live(&name)?;
-            check_version(&name, Some(&head), if_version)?;
-            let ledger = session.secrets.ledger();
-            let removal = Removal { at: now, ticks: ledger.ticks };
-            let end = ledger.end_of(removal);
-            ledger.due = Some(ledger.due.map_or(end, |due| due.min(end)));
-            head.removed = Some(removal);
-            head.updated = now;
-            session.secrets.put(&session.rows, head)
-        })
+        self.write_existing(&name, |rows, secrets, now| secrets.remove(rows, &name, if_version, now))
     }
 
     /// Brings a removed secret back, or the value of an older version as a new version. Answers with the version
@@ -205,30 +136,7 @@ impl Vault {
     /// `not_found` if there is no such secret or version; `invalid_argument` for a live one without a version.
     pub fn restore(&self, name: &str, version: Option<u64>) -> Result<u64> {
         let name = check_name(name)?;
-        self.write_existing(&name, |session, now| {
-            let mut head = session.any(&name)?;
-            let current = head.current().map_or(0, |v| v.version);
-            match version {
-                _ if head.is_live() && version.is_none_or(|v| v == current) => Err(Error::InvalidArgument(format!(
-                    "the secret \"{name}\" is not removed; name an older version to restore (kept are: {})",
-                    kept(&head)
-                ))),
-                Some(version) if version != current => {
-                    let older = head.versions.iter().find(|v| v.version == version).cloned();
-                    let older =
-                        older.ok_or_else(|| Error::NoVersion { name: name.clone(), version, kept: kept(&head) })?;
-                    let value = session.value(&head, &older)?;
-                    head.removed = None;
-                    session.add_version(head, &value, older.expires, now)
-                }
-                _ => {
-                    head.removed = None;
-                    head.updated = now;
-                    session.secrets.put(&session.rows, head)?;
-                    Ok(current)
-                }
-            }
-        })
+        self.write_existing(&name, |rows, secrets, now| secrets.restore(rows, &name, version, now))
     }
 
     /// Gives a secret another name; versions and history go with it.
@@ -237,19 +145,7 @@ impl Vault {
     /// `not_found`; `exists` if the name is taken, also by a removed secret.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (check_name(from)?, check_name(to)?);
-        self.write_existing(&from, |session, now| {
-            let mut head = session.live(&from)?;
-            if from == to {
-                return Ok(());
-            }
-            if let Some(taken) = session.secrets.find(&session.rows, &to)? {
-                return Err(Error::Exists { name: to.clone(), removed: !taken.is_live() });
-            }
-            session.secrets.take(&session.rows, &from)?;
-            head.name.clone_from(&to);
-            head.updated = now;
-            session.secrets.put(&session.rows, head)
-        })
+        self.write_existing(&from, |rows, secrets, now| secrets.rename(rows, &from, &to, now))
     }
 
     /// Destroys what is kept for undoing: a removed secret altogether, the older versions of a live one. Answers
@@ -259,19 +155,7 @@ impl Vault {
     /// `not_found`. After any other error they may be out of reach and still in the file: then once more.
     pub fn purge(&self, name: &str) -> Result<u64> {
         let name = check_name(name)?;
-        let purged = self.write_existing(&name, |session, now| {
-            let mut head = session.any(&name)?;
-            if !head.is_live() {
-                session.secrets.take(&session.rows, &name)?;
-                session.destroy(&head.id, &head.versions)?;
-                return Ok(head.versions.len() as u64);
-            }
-            let older: Vec<VersionHead> = head.versions.drain(..head.versions.len() - 1).collect();
-            session.destroy(&head.id, &older)?;
-            head.updated = now;
-            session.secrets.put(&session.rows, head)?;
-            Ok(older.len() as u64)
-        })?;
+        let purged = self.write_existing(&name, |rows, secrets, now| secrets.purge(rows, &name, now))?;
         if let (Found::Vault, place) = self.place.survey()? {
             Sqlite::rewrite(&place.database())?;
         }
@@ -284,13 +168,7 @@ impl Vault {
     /// # Errors
     /// `invalid_argument`.
     pub fn configure(&self, versions: Option<u32>, days: Option<u32>) -> Result<Retention> {
-        self.write(|session, _| {
-            let old = session.secrets.ledger().retention;
-            let new = Retention { versions: versions.unwrap_or(old.versions), days: days.unwrap_or(old.days) };
-            session.secrets.ledger().retention = new.check()?;
-            session.schedule()?;
-            Ok(new)
-        })
+        self.write(|rows, secrets, _| secrets.configure(rows, versions, days))
     }
 
     /// Unlocks a vault with its passphrase: for this process, or for a time through the kernel's session keyring.
@@ -357,18 +235,18 @@ impl Vault {
         if !even_damaged {
             session.check_all()?;
         }
-        let site = Rc::new(Site { incarnation: random_id()?, ..Site::clone(&session.site) });
+        let site = Arc::new(Site { incarnation: random_id()?, ..Site::clone(&session.site) });
         let beyond = session.anchored(&anchor).iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
         let mut directory = chain::directory(&session.rows, &session.site, &session.chain.root)?;
         let Session { rows, place, chain, mut secrets, .. } = session;
         rows.put(keys::STORE, &site.row())?;
         directory.reincarnate(site.clone(), beyond);
         directory.write_manifest(&rows)?;
-        secrets.reincarnate(site.clone(), beyond);
-        secrets.write_manifest(&rows)?;
+        secrets.index.reincarnate(site.clone(), beyond);
+        secrets.index.write_manifest(&rows)?;
         rows.commit()?;
         let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
-        let marks = [mark(site.store, directory.sequence), mark(chain.user, secrets.sequence)];
+        let marks = [mark(site.store, directory.sequence), mark(chain.user, secrets.index.sequence)];
         anchor::reset(&site, &chain.anchor, &place, &marks)?;
         Ok(true)
     }
@@ -427,7 +305,7 @@ impl Vault {
             return Ok(());
         }
         let mut session = Session::load(rows, place, &anchor, Intent::Read)?;
-        info.sequence = Some(session.secrets.sequence);
+        info.sequence = Some(session.secrets.index.sequence);
         let mut anchor = anchor;
         let mut lags = session.check_anchor(&anchor);
         if matches!(lags, Ok(true)) {
@@ -445,12 +323,12 @@ impl Vault {
                 ),
             ));
         }
-        let ledger = *session.secrets.ledger();
+        let ledger = *session.secrets.index.ledger();
         info.keep_versions = Some(ledger.retention.versions);
         info.keep_days = Some(ledger.retention.days);
         lags?;
         let (mut live, mut removed, mut versions) = (0, 0, 0);
-        for head in session.secrets.all(&session.rows)? {
+        for head in session.secrets.index.all(&session.rows)? {
             versions += head.versions.len() as u64;
             *(if head.is_live() { &mut live } else { &mut removed }) += 1;
         }
@@ -498,7 +376,7 @@ impl Vault {
     }
 
     /// Does one thing in one write transaction, in a vault that is made if it is not there.
-    fn write<T>(&self, act: impl FnOnce(&mut Session<Sqlite>, i64) -> Result<T>) -> Result<T> {
+    fn write<T>(&self, act: impl FnOnce(&Sqlite, &mut Secrets, i64) -> Result<T>) -> Result<T> {
         let session = match self.open(Intent::Write)? {
             Some(session) => session,
             None => {
@@ -510,30 +388,29 @@ impl Vault {
     }
 
     /// The same for a secret that must exist, so without a vault it is not found.
-    fn write_existing<T>(&self, name: &str, act: impl FnOnce(&mut Session<Sqlite>, i64) -> Result<T>) -> Result<T> {
+    fn write_existing<T>(&self, name: &str, act: impl FnOnce(&Sqlite, &mut Secrets, i64) -> Result<T>) -> Result<T> {
         match self.open(Intent::Write)? {
             Some(session) => self.act(session, act),
-            None => Err(Error::NotFound { name: name.into(), close: Vec::new(), removed: false }),
+            None => Err(not_found(name)),
         }
     }
 
     fn act<T>(
         &self,
         mut session: Session<Sqlite>,
-        act: impl FnOnce(&mut Session<Sqlite>, i64) -> Result<T>,
+        act: impl FnOnce(&Sqlite, &mut Secrets, i64) -> Result<T>,
     ) -> Result<T> {
         let now = (self.clock)();
         session.establish_anchor()?;
-        session.secrets.ledger().advance(now);
-        let answer = act(&mut session, now)?;
-        session.purge_due()?;
-        session.secrets.save(&session.rows)?;
+        session.secrets.begin(now);
+        let answer = act(&session.rows, &mut session.secrets, now)?;
+        session.secrets.end(&session.rows)?;
         let marks = session.now();
-        let Session { rows, site, place, chain, purged, .. } = session;
+        let Session { rows, site, place, chain, secrets, .. } = session;
         rows.commit()?;
         // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
         let _ = anchor::raise(&site, &chain.anchor, &place, &marks);
-        if purged {
+        if secrets.purged {
             // No failure of the write either; the next purge does it, too.
             let _ = Sqlite::rewrite(&place.database());
         }
@@ -552,15 +429,7 @@ fn is_locked(site: &Site, slots: &[Slot]) -> bool {
     })
 }
 
-fn kept(head: &Head) -> String {
-    head.versions.iter().map(|v| v.version.to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// Refuses if somebody else was faster. A removed secret counts as none.
-fn check_version(name: &str, head: Option<&Head>, expected: Option<u64>) -> Result<()> {
-    let found = head.filter(|h| h.is_live()).and_then(Head::current).map_or(0, |v| v.version);
-    match expected {
-        Some(expected) if expected != found => Err(Error::Conflict { name: name.into(), expected, found }),
-        _ => Ok(()),
-    }
+/// In a vault that is not there, nothing is.
+fn not_found(name: &str) -> Error {
+    Error::NotFound { name: name.into(), close: Vec::new(), removed: false }
 }

@@ -1,0 +1,342 @@
+//! One person's secrets as one transaction sees them: everything that can be done with them, whatever database keeps
+//! the rows, and whether it is the vault of one person or a store of many.
+use crate::index::{Index, OwnerKeys};
+use crate::key::{Id, random_id};
+use crate::name::close_matches;
+use crate::rows::{Rows, keys};
+use crate::sealed_box::{BoxError, Context, open, seal};
+use crate::secret::{Head, Ledger, Removal, Secret, VersionHead};
+use crate::site::{Part, Site, commit_to};
+use crate::{Change, Error, Result, Retention, Summary, Value, Version};
+use std::sync::Arc;
+
+/// A person's index, and what leads from it to the values.
+pub(crate) struct Secrets {
+    site: Arc<Site>,
+    pub(crate) user: Id,
+    pub(crate) index: Index<Head>,
+    /// Whether removed secrets were purged.
+    pub(crate) purged: bool,
+}
+
+impl Secrets {
+    /// The secrets of somebody who has none yet.
+    pub(crate) fn new(site: Arc<Site>, user: Id, keys: OwnerKeys, ledger: Ledger) -> Secrets {
+        let index = Index::new(site.clone(), user, keys, "index", ledger);
+        Secrets { site, user, index, purged: false }
+    }
+
+    pub(crate) fn load(rows: &impl Rows, site: Arc<Site>, user: Id, keys: OwnerKeys) -> Result<Secrets> {
+        let index = Index::load(rows, site.clone(), user, keys, "index")?;
+        Ok(Secrets { site, user, index, purged: false })
+    }
+
+    /// Begins a change: the clock of use goes on.
+    pub(crate) fn begin(&mut self, now: i64) {
+        self.index.ledger().advance(now);
+    }
+
+    /// Ends a change: what is over is purged, and the index written as the next in its sequence.
+    pub(crate) fn end(&mut self, rows: &impl Rows) -> Result<()> {
+        self.purge_due(rows)?;
+        self.index.save(rows)
+    }
+
+    /// One secret, by a name that was checked; so in all that follow.
+    pub(crate) fn get(&mut self, rows: &impl Rows, name: &str, today: i64) -> Result<Secret> {
+        let head = self.live(rows, name)?;
+        let current = head.current().ok_or_else(|| self.site.damaged("a secret has no version"))?;
+        let value = self.value(rows, &head, current)?;
+        Ok(dressed(value, &head, current, today))
+    }
+
+    /// All live secrets, by name.
+    pub(crate) fn get_all(&mut self, rows: &impl Rows, today: i64) -> Result<Vec<Secret>> {
+        // Rows of records lie in the order of secret ids, then versions: one pass over both.
+        let mut heads = self.index.take_all(rows)?;
+        heads.retain(Head::is_live);
+        heads.sort_unstable_by_key(|h| h.id);
+        let mut found = Vec::with_capacity(heads.len());
+        let mut heads = heads.into_iter().peekable();
+        let prefix = keys::records(&self.user);
+        rows.scan(&prefix, &mut |key, sealed| {
+            let wanted =
+                |head: &Head| head.current().is_some_and(|v| keys::record(&self.user, &head.id, v.version) == key);
+            // Other rows are older versions, of removed secrets, or unknown to the index: all passed over.
+            if let Some(head) = heads.next_if(wanted)
+                && let Some(current) = head.current()
+            {
+                let value = self.unseal(&head, current, sealed)?;
+                found.push(dressed(value, &head, current, today));
+            }
+            Ok(())
+        })?;
+        if let Some(head) = heads.next() {
+            return Err(self.site.missing(Part::Value(&head.name, head.current().map_or(0, |v| v.version))));
+        }
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// All secrets without their values, removed ones included, by name.
+    pub(crate) fn list(&mut self, rows: &impl Rows) -> Result<Vec<Summary>> {
+        let mut all: Vec<Summary> = self.index.all(rows)?.map(Head::summary).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// The kept versions of a secret, live or removed, newest first.
+    pub(crate) fn versions(&mut self, rows: &impl Rows, name: &str) -> Result<Vec<Version>> {
+        let head = self.any(rows, name)?;
+        let current = head.current().map(|v| v.version).filter(|_| head.is_live());
+        let one = |v: &VersionHead| Version {
+            version: v.version,
+            created: v.created,
+            expires: v.expires,
+            current: Some(v.version) == current,
+        };
+        Ok(head.versions.iter().rev().map(one).collect())
+    }
+
+    /// Stores a value as a new version; answers with the version.
+    pub(crate) fn set(
+        &mut self,
+        rows: &impl Rows,
+        name: &str,
+        value: &Value,
+        change: &Change,
+        now: i64,
+    ) -> Result<u64> {
+        let found = self.index.find(rows, name)?;
+        check_version(name, found.as_ref(), change.if_version)?;
+        let mut head = match found {
+            Some(head) if head.is_live() => head,
+            // The name begins anew; what was removed under it stays behind, as older versions.
+            Some(removed) => Head { removed: None, description: String::new(), created: now, ..removed },
+            None => Head::new(name.into(), random_id()?, now),
+        };
+        if let Some(description) = &change.description {
+            head.description.clone_from(description);
+        }
+        self.add_version(rows, head, value, change.expires.flatten(), now)
+    }
+
+    /// Changes description and expiry without touching the value.
+    pub(crate) fn describe(&mut self, rows: &impl Rows, name: &str, change: &Change, now: i64) -> Result<()> {
+        let mut head = self.live(rows, name)?;
+        check_version(name, Some(&head), change.if_version)?;
+        if let Some(description) = &change.description {
+            head.description.clone_from(description);
+        }
+        if let (Some(expires), Some(current)) = (change.expires, head.versions.last_mut()) {
+            current.expires = expires;
+        }
+        head.updated = now;
+        self.index.put(rows, head)
+    }
+
+    /// Removes a secret; for a time it can be brought back.
+    pub(crate) fn remove(&mut self, rows: &impl Rows, name: &str, if_version: Option<u64>, now: i64) -> Result<()> {
+        let mut head = self.live(rows, name)?;
+        check_version(name, Some(&head), if_version)?;
+        let ledger = self.index.ledger();
+        let removal = Removal { at: now, ticks: ledger.ticks };
+        let end = ledger.end_of(removal);
+        ledger.due = Some(ledger.due.map_or(end, |due| due.min(end)));
+        head.removed = Some(removal);
+        head.updated = now;
+        self.index.put(rows, head)
+    }
+
+    /// Brings a removed secret back, or the value of an older version as a new version. Answers with the version that
+    /// is current then.
+    pub(crate) fn restore(&mut self, rows: &impl Rows, name: &str, version: Option<u64>, now: i64) -> Result<u64> {
+        let mut head = self.any(rows, name)?;
+        let current = head.current().map_or(0, |v| v.version);
+        match version {
+            _ if head.is_live() && version.is_none_or(|v| v == current) => Err(Error::InvalidArgument(format!(
+                "the secret \"{name}\" is not removed; name an older version to restore (kept are: {})",
+                kept(&head)
+            ))),
+            Some(version) if version != current => {
+                let older = head.versions.iter().find(|v| v.version == version).cloned();
+                let older = older.ok_or_else(|| Error::NoVersion { name: name.into(), version, kept: kept(&head) })?;
+                let value = self.value(rows, &head, &older)?;
+                head.removed = None;
+                self.add_version(rows, head, &value, older.expires, now)
+            }
+            _ => {
+                head.removed = None;
+                head.updated = now;
+                self.index.put(rows, head)?;
+                Ok(current)
+            }
+        }
+    }
+
+    /// Gives a secret another name; versions and history go with it.
+    pub(crate) fn rename(&mut self, rows: &impl Rows, from: &str, to: &str, now: i64) -> Result<()> {
+        let mut head = self.live(rows, from)?;
+        if from == to {
+            return Ok(());
+        }
+        if let Some(taken) = self.index.find(rows, to)? {
+            return Err(Error::Exists { name: to.into(), removed: !taken.is_live() });
+        }
+        self.index.take(rows, from)?;
+        head.name = to.into();
+        head.updated = now;
+        self.index.put(rows, head)
+    }
+
+    /// Destroys what is kept for undoing; answers with the number of versions destroyed.
+    pub(crate) fn purge(&mut self, rows: &impl Rows, name: &str, now: i64) -> Result<u64> {
+        let mut head = self.any(rows, name)?;
+        if !head.is_live() {
+            self.index.take(rows, name)?;
+            self.destroy(rows, &head.id, &head.versions)?;
+            return Ok(head.versions.len() as u64);
+        }
+        let older: Vec<VersionHead> = head.versions.drain(..head.versions.len() - 1).collect();
+        self.destroy(rows, &head.id, &older)?;
+        head.updated = now;
+        self.index.put(rows, head)?;
+        Ok(older.len() as u64)
+    }
+
+    /// Changes how much is kept; answers with what holds then.
+    pub(crate) fn configure(
+        &mut self,
+        rows: &impl Rows,
+        versions: Option<u32>,
+        days: Option<u32>,
+    ) -> Result<Retention> {
+        let old = self.index.ledger().retention;
+        let new = Retention { versions: versions.unwrap_or(old.versions), days: days.unwrap_or(old.days) };
+        self.index.ledger().retention = new.check()?;
+        self.schedule(rows)?;
+        Ok(new)
+    }
+
+    /// Opens every record; answers with their number.
+    pub(crate) fn check_all(&mut self, rows: &impl Rows) -> Result<u64> {
+        let heads: Vec<Head> = self.index.all(rows)?.cloned().collect();
+        let mut values = 0;
+        for head in &heads {
+            for version in &head.versions {
+                self.value(rows, head, version)?;
+                values += 1;
+            }
+        }
+        Ok(values)
+    }
+
+    fn live(&mut self, rows: &impl Rows, name: &str) -> Result<Head> {
+        match self.index.find(rows, name)? {
+            Some(head) if head.is_live() => Ok(head),
+            found => {
+                let removed = found.is_some();
+                Err(self.not_found(rows, name, removed)?)
+            }
+        }
+    }
+
+    fn any(&mut self, rows: &impl Rows, name: &str) -> Result<Head> {
+        match self.index.find(rows, name)? {
+            Some(head) => Ok(head),
+            None => Err(self.not_found(rows, name, false)?),
+        }
+    }
+
+    fn not_found(&mut self, rows: &impl Rows, name: &str, removed: bool) -> Result<Error> {
+        let live = self.index.all(rows)?.filter(|h| h.is_live());
+        Ok(Error::NotFound { name: name.into(), close: close_matches(name, live.map(|h| h.name.as_str())), removed })
+    }
+
+    /// One value, from its row.
+    fn value(&self, rows: &impl Rows, head: &Head, version: &VersionHead) -> Result<Value> {
+        let key = keys::record(&self.user, &head.id, version.version);
+        let sealed = rows.get(&key)?.ok_or_else(|| self.site.missing(Part::Value(&head.name, version.version)))?;
+        self.unseal(head, version, &sealed)
+    }
+
+    fn unseal(&self, head: &Head, version: &VersionHead, sealed: &[u8]) -> Result<Value> {
+        let part = Part::Value(&head.name, version.version);
+        self.site.check_expected(sealed, &version.commit, part)?;
+        let context =
+            Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
+        let plain = open(&self.index.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(part, e))?;
+        Value::from_record(&plain).ok_or_else(|| self.site.unsealed(part, BoxError::UnknownFormat))
+    }
+
+    /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
+    fn add_version(
+        &mut self,
+        rows: &impl Rows,
+        mut head: Head,
+        value: &Value,
+        expires: Option<i32>,
+        now: i64,
+    ) -> Result<u64> {
+        let version = head.current().map_or(0, |v| v.version) + 1;
+        let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version };
+        let sealed = seal(&self.index.keys.boxes, self.index.keys.epoch, &context, &value.to_record())?;
+        rows.put(&keys::record(&self.user, &head.id, version), &sealed)?;
+        head.versions.push(VersionHead { version, created: now, expires, commit: commit_to(&sealed)? });
+        head.updated = now;
+        let keep = self.index.ledger().retention.versions as usize;
+        let excess: Vec<VersionHead> = head.versions.drain(..head.versions.len().saturating_sub(keep)).collect();
+        self.destroy(rows, &head.id, &excess)?;
+        self.index.put(rows, head)?;
+        Ok(version)
+    }
+
+    fn destroy(&self, rows: &impl Rows, secret: &Id, versions: &[VersionHead]) -> Result<()> {
+        for version in versions {
+            rows.delete(&keys::record(&self.user, secret, version.version))?;
+        }
+        Ok(())
+    }
+
+    /// Destroys removed secrets whose time is over.
+    fn purge_due(&mut self, rows: &impl Rows) -> Result<()> {
+        let ledger = *self.index.ledger();
+        if ledger.due.is_none_or(|due| ledger.ticks < due) {
+            return Ok(());
+        }
+        let over = |h: &&Head| h.removed.is_some_and(|r| ledger.is_due(r));
+        let over: Vec<Head> = self.index.all(rows)?.filter(over).cloned().collect();
+        self.purged = !over.is_empty();
+        for head in over {
+            self.index.take(rows, &head.name)?;
+            self.destroy(rows, &head.id, &head.versions)?;
+        }
+        self.schedule(rows)
+    }
+
+    /// Notes when the next purge could be needed.
+    fn schedule(&mut self, rows: &impl Rows) -> Result<()> {
+        let removals: Vec<Removal> = self.index.all(rows)?.filter_map(|h| h.removed).collect();
+        self.index.ledger().schedule(removals.into_iter());
+        Ok(())
+    }
+}
+
+/// A value with what its index says of it.
+fn dressed(value: Value, head: &Head, current: &VersionHead, today: i64) -> Secret {
+    let expired = current.expires.is_some_and(|day| i64::from(day) < today);
+    Secret { name: head.name.clone(), value, version: current.version, expires: current.expires, expired }
+}
+
+fn kept(head: &Head) -> String {
+    head.versions.iter().map(|v| v.version.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses if somebody else was faster. A removed secret counts as none.
+fn check_version(name: &str, head: Option<&Head>, expected: Option<u64>) -> Result<()> {
+    let found = head.filter(|h| h.is_live()).and_then(Head::current).map_or(0, |v| v.version);
+    match expected {
+        Some(expected) if expected != found => Err(Error::Conflict { name: name.into(), expected, found }),
+        _ => Ok(()),
+    }
+}
