@@ -120,6 +120,10 @@ as_utf8 <- function(x) {
   if (declared == "unknown" && !l10n_info()[["UTF-8"]]) {
     # The locale's own encoding. In the C locale, as under cron, that is ASCII and all else is taken
     # for UTF-8; enc2utf8() would store the text "<c3><a9>" for an e with an accent.
+    # Encodings that have another sign in the backslash's place (Shift_JIS) still mean the backslash.
+    if (!grepl("[^\x01-\x7f]", x, useBytes = TRUE)) {
+      return(x)
+    }
     converted <- iconv(x, "", "UTF-8")
     if (!is.na(converted)) {
       return(converted)

@@ -31,8 +31,9 @@
 #' @example man/roxygen/scratch-end.R
 #' @export
 dkuGetSecret <- function(name) {
-  # Most names are plain: these need no help from R.
-  found <- if (!missing(name)) unwrap(rust_get_plain(name))
+  # Most names are plain: these need no help from R. (anyNA() has R make a string that it makes when asked for: what
+  # goes wrong with that must not happen in Rust.)
+  found <- if (!missing(name) && is.character(name) && !anyNA(name)) unwrap(rust_get_plain(name))
   if (is.null(found)) {
     name <- check_name(name)
     found <- unwrap(rust_get(name))

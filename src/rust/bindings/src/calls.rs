@@ -109,7 +109,9 @@ fn rust_set(name: Robj, value: Robj, description: Robj, expires: Robj, if_versio
             expires: expiry(&expires)?,
             if_version: optional_number(&if_version, "if_version")?,
         };
-        Ok(Vault::of_caller().set(text(&name, "name")?, &self::value(&value)?, &change)? as f64)
+        // A copy: R may have to make room for the value, and a string that R makes when it is asked for can move.
+        let name = text(&name, "name")?.to_owned();
+        Ok(Vault::of_caller().set(&name, &self::value(&value)?, &change)? as f64)
     })
 }
 
@@ -142,7 +144,10 @@ fn rust_restore(name: Robj, version: Robj) -> Robj {
 /// @noRd
 #[extendr]
 fn rust_rename(name: Robj, new_name: Robj) -> Robj {
-    reply(|| Ok(Vault::of_caller().rename(text(&name, "name")?, text(&new_name, "new_name")?)?))
+    reply(|| {
+        let name = text(&name, "name")?.to_owned();
+        Ok(Vault::of_caller().rename(&name, text(&new_name, "new_name")?)?)
+    })
 }
 
 /// Destroys what is kept for undoing; how many versions that were.

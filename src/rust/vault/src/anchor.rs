@@ -11,6 +11,9 @@ use crate::site::Site;
 use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One copy: format, owner, incarnation, sequence, zeroes, MAC.
@@ -138,4 +141,66 @@ fn cells(site: &Site, key: &Key, marks: &[Mark]) -> Result<Vec<u8>> {
         bytes.extend_from_slice(&copy);
     }
     Ok(bytes)
+}
+
+/// The anchor of a store with many owners, kept open by the one process that has the store. It knows where each cell
+/// lies, and writes at the end of the file for an owner it does not know yet.
+pub(crate) struct Cells {
+    file: File,
+    path: PathBuf,
+    /// By owner: the cell's offset in bytes, and its mark.
+    known: HashMap<Id, (u64, Mark)>,
+    /// Where the next cell goes.
+    end: u64,
+}
+
+impl Cells {
+    /// Reads all marks; those that are not genuine are not known.
+    pub(crate) fn open(site: &Site, key: &Key, place: &Place) -> Result<Option<Cells>> {
+        let path = place.anchor();
+        let Some((file, found)) = platform::open_private(&path, true)? else { return Ok(None) };
+        let length = usize::try_from(found.bytes()).map_err(|_| Error::Internal("the anchor's size"))?;
+        let bytes = platform::read_up_to(&file, length).map_err(|e| Error::io("read", &path, e))?;
+        let (cells, _) = bytes.as_chunks::<CELL>();
+        let mut known = HashMap::with_capacity(cells.len());
+        for (i, cell) in cells.iter().enumerate() {
+            let (copies, _) = cell.as_chunks::<COPY>();
+            let marks = copies.iter().filter_map(|copy| Mark::decode(site, key, copy));
+            if let Some(mark) = marks.max_by_key(|mark| mark.sequence) {
+                known.insert(mark.owner, ((i * CELL) as u64, mark));
+            }
+        }
+        // What a kill in the middle of a write at the end has left is written over.
+        let end = (cells.len() * CELL) as u64;
+        Ok(Some(Cells { file, path, known, end }))
+    }
+
+    pub(crate) fn mark(&self, owner: &Id) -> Option<Mark> {
+        self.known.get(owner).map(|(_, mark)| *mark)
+    }
+
+    /// Raises a mark after a commit.
+    pub(crate) fn raise(&mut self, site: &Site, key: &Key, mark: Mark) -> Result<()> {
+        let copy = mark.encode(site, key)?;
+        let failed = |e| Error::io("write", &self.path, e);
+        match self.known.get(&mark.owner) {
+            Some((_, seen)) if seen.sequence >= mark.sequence => {}
+            Some(&(cell, _)) => {
+                let offset = cell + COPY as u64 * (mark.sequence % 2);
+                platform::write_at(&self.file, &copy, offset).map_err(failed)?;
+                self.known.insert(mark.owner, (cell, mark));
+            }
+            None => {
+                platform::write_at(&self.file, &[copy, copy].concat(), self.end).map_err(failed)?;
+                self.known.insert(mark.owner, (self.end, mark));
+                self.end += CELL as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what was raised survive a loss of power.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| Error::io("flush", &self.path, e))
+    }
 }

@@ -141,26 +141,54 @@ fn open_any<'s>(slots: &'s [Slot], site: &Site, place: &Place) -> Result<(&'s Sl
 
 /// From the root key to the owner's: the slot must be genuine, and the key the one the directory means.
 fn walk(rows: &impl Rows, site: &Arc<Site>, directory: &Directory, slot: &Slot, root: RootKey) -> Result<Chain> {
-    let fact = |name: &str| directory::fact(rows, site, directory, name);
-    match fact(&directory::slot_name(slot.number))? {
-        Some(Fact::Slot { parameters, commit }) => slot.check(site, &parameters, &commit)?,
-        _ => return Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
-    }
-    let unnamed = |what: &str| site.damaged(format!("the directory does not name {what}"));
-    let Some(Fact::Owner { user }) = fact(directory::OWNER)? else { return Err(unnamed("the vault's owner")) };
-    let Some(Fact::User(known)) = fact(&directory::user_name(&user))? else { return Err(unnamed("the owner's key")) };
-    let Some(Fact::Anchor { key: anchor }) = fact(directory::ANCHOR)? else { return Err(unnamed("the anchor's key")) };
-    let anchor = Zeroizing::new(anchor);
-    let anchor = Key::from_bytes(anchor.as_slice()).ok_or(Error::Internal("anchor key length"))?;
-    let context = Context::UserKey { store: &site.store, user: &user, epoch: known.epoch };
-    let sealed = site.read_expected(rows, &keys::user_key(&user, known.epoch), &known.commit, Part::OwnerKey)?;
-    let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
-    let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
+    check_slot(rows, site, directory, slot)?;
+    // A store of many people under the name of a vault has none.
+    let Some(Fact::Owner { user }) = directory::fact(rows, site, directory, directory::OWNER)? else {
+        return Err(Error::ServerStore(site.database.clone()));
+    };
     Ok(Chain {
-        anchor: anchor.subkey(Purpose::Anchor)?,
+        owner: person_keys(rows, site, directory, &user)?,
+        anchor: anchor_key(rows, site, directory)?,
         directory_sequence: directory.sequence,
-        owner: OwnerKeys::new(&key, known.epoch)?,
         user,
         root,
     })
+}
+
+/// The root key of a store that no person has unlocked: by the first slot that opens, and is genuine.
+pub(crate) fn open_store(rows: &impl Rows, place: &Place) -> Result<(Arc<Site>, RootKey, Directory)> {
+    let (site, slots) = slots(rows, place)?;
+    let site = Arc::new(site);
+    let (slot, _, root) = open_any(&slots, &site, place)?;
+    let directory = directory(rows, &site, &root)?;
+    check_slot(rows, &site, &directory, slot)?;
+    Ok((site, root, directory))
+}
+
+fn check_slot(rows: &impl Rows, site: &Site, directory: &Directory, slot: &Slot) -> Result<()> {
+    match directory::fact(rows, site, directory, &directory::slot_name(slot.number))? {
+        Some(Fact::Slot { parameters, commit }) => slot.check(site, &parameters, &commit),
+        _ => Err(site.damaged(format!("key slot {} is not one of this vault's", slot.number))),
+    }
+}
+
+/// The anchor key's subkey.
+pub(crate) fn anchor_key(rows: &impl Rows, site: &Site, directory: &Directory) -> Result<Key> {
+    let Some(Fact::Anchor { key }) = directory::fact(rows, site, directory, directory::ANCHOR)? else {
+        return Err(site.damaged("the directory does not name the anchor's key"));
+    };
+    let key = Zeroizing::new(key);
+    Key::from_bytes(key.as_slice()).ok_or(Error::Internal("anchor key length"))?.subkey(Purpose::Anchor)
+}
+
+/// The keys of a person whom the directory knows.
+pub(crate) fn person_keys(rows: &impl Rows, site: &Site, directory: &Directory, user: &Id) -> Result<OwnerKeys> {
+    let Some(Fact::User(known)) = directory::fact(rows, site, directory, &directory::user_name(user))? else {
+        return Err(site.damaged("the directory does not name the owner's key"));
+    };
+    let context = Context::UserKey { store: &site.store, user, epoch: known.epoch };
+    let sealed = site.read_expected(rows, &keys::user_key(user, known.epoch), &known.commit, Part::OwnerKey)?;
+    let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
+    let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
+    OwnerKeys::new(&key, known.epoch)
 }

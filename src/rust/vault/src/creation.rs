@@ -9,7 +9,7 @@ use crate::directory::{self, Directory, Fact, Listing, User};
 use crate::index::{Index, OwnerKeys};
 use crate::key::{Key, Purpose, random_id};
 use crate::passphrase::{self, Cost};
-use crate::place::{Found, Place};
+use crate::place::{Found, Kind, Place};
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{Context, seal};
 use crate::secret::{Ledger, Retention};
@@ -63,12 +63,12 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
         }
     };
     let site = Site { database: place.database(), store: random_id()?, incarnation: random_id()? };
-    let scratch = place.data.join("vault.db.new");
-    let journal = place.data.join("vault.db.new-journal");
+    let scratch = place.database().with_added_extension("new");
+    let journal = place.database().with_added_extension("new-journal");
     platform::remove_if_there(&journal)?;
     platform::remove_if_there(&scratch)?;
     drop(platform::create_private(&scratch)?);
-    let filled = fill(&scratch, Arc::new(site), parameters, &provider, retention, now);
+    let filled = fill(&scratch, place.kind, Arc::new(site), parameters, &provider, retention, now);
     let filled =
         filled.and_then(|filled| platform::rename_without_replacing(&scratch, &place.database()).map(|()| filled));
     let Filled { site, anchor, marks, slot } = match filled {
@@ -91,13 +91,14 @@ pub(crate) fn create(place: &Place, slot: &NewSlot, retention: Retention, now: i
 struct Filled {
     site: Arc<Site>,
     anchor: Key,
-    marks: [Mark; 2],
+    marks: Vec<Mark>,
     slot: Slot,
 }
 
-/// Writes the first state of a vault into an empty file.
+/// Writes the first state of a vault, or of a store that nobody is in yet, into an empty file.
 fn fill(
     path: &Path,
+    kind: Kind,
     site: Arc<Site>,
     parameters: Parameters,
     provider: &Key,
@@ -105,44 +106,52 @@ fn fill(
     now: i64,
 ) -> Result<Filled> {
     let rows = Sqlite::begin_new(path)?;
-    let (root, user_key, anchor) = (RootKey::random()?, Key::random()?, Key::random()?);
-    let user = random_id()?;
+    let (root, anchor) = (RootKey::random()?, Key::random()?);
     rows.put(keys::STORE, &site.row())?;
     let slot = Slot::seal(&site, FIRST_SLOT, parameters, provider, &root)?;
     rows.put(keys::SLOTS, &slot.row()?)?;
 
-    let context = Context::UserKey { store: &site.store, user: &user, epoch: FIRST_EPOCH };
-    let sealed = seal(&root.key.subkey(Purpose::Box)?, root.epoch, &context, user_key.bytes())?;
-    rows.put(&keys::user_key(&user, FIRST_EPOCH), &sealed)?;
-
     let ledger = Ledger::new(retention, now);
     let keys = OwnerKeys::new(&root.key, root.epoch)?;
-    let mut directory: Directory = Index::new(site.clone(), site.store, keys, "directory", ledger);
-    let facts = [
-        (directory::slot_name(FIRST_SLOT), Fact::Slot { parameters: slot.digest, commit: slot.commit()? }),
-        (
-            directory::user_name(&user),
-            Fact::User(User {
-                epoch: FIRST_EPOCH,
-                commit: commit_to(&sealed)?,
-                uid: platform::effective_user(),
-                created: now,
-            }),
-        ),
-        (directory::OWNER.into(), Fact::Owner { user }),
-        (directory::ANCHOR.into(), Fact::Anchor { key: *anchor.bytes() }),
-    ];
-    for (name, fact) in facts {
-        directory.put(&rows, Listing::new(name, &fact)?)?;
-    }
-    directory.save(&rows)?;
-
-    let keys = OwnerKeys::new(&user_key, FIRST_EPOCH)?;
-    let mut secrets = Secrets::new(site.clone(), user, keys, ledger);
-    secrets.index.save(&rows)?;
+    let mut directory: Directory = Index::new(site.clone(), site.store, keys.clone(), "directory", ledger);
+    let slot_fact = Fact::Slot { parameters: slot.digest, commit: slot.commit()? };
+    directory.put(&rows, Listing::new(directory::slot_name(FIRST_SLOT), &slot_fact)?)?;
+    directory.put(&rows, Listing::new(directory::ANCHOR.into(), &Fact::Anchor { key: *anchor.bytes() })?)?;
 
     let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
-    let marks = [mark(site.store, directory.sequence), mark(user, secrets.index.sequence)];
+    let mut marks = Vec::new();
+    if kind == Kind::Vault {
+        let mut secrets = add_person(&rows, &site, &keys, &mut directory, retention, now)?;
+        secrets.index.save(&rows)?;
+        let owner = Listing::new(directory::OWNER.into(), &Fact::Owner { user: secrets.user })?;
+        directory.put(&rows, owner)?;
+        marks.push(mark(secrets.user, secrets.index.sequence));
+    }
+    directory.save(&rows)?;
+    marks.push(mark(site.store, directory.sequence));
     rows.commit()?;
     Ok(Filled { site, anchor, marks, slot })
+}
+
+/// Makes a key for somebody new, whose (still empty) secrets it answers with. Neither index is saved yet.
+pub(crate) fn add_person(
+    rows: &impl Rows,
+    site: &Arc<Site>,
+    root: &OwnerKeys,
+    directory: &mut Directory,
+    retention: Retention,
+    now: i64,
+) -> Result<Secrets> {
+    let (user, key) = (random_id()?, Key::random()?);
+    let context = Context::UserKey { store: &site.store, user: &user, epoch: FIRST_EPOCH };
+    let sealed = seal(&root.boxes, root.epoch, &context, key.bytes())?;
+    rows.put(&keys::user_key(&user, FIRST_EPOCH), &sealed)?;
+    let fact = Fact::User(User {
+        epoch: FIRST_EPOCH,
+        commit: commit_to(&sealed)?,
+        uid: platform::effective_user(),
+        created: now,
+    });
+    directory.put(rows, Listing::new(directory::user_name(&user), &fact)?)?;
+    Ok(Secrets::new(site.clone(), user, OwnerKeys::new(&key, FIRST_EPOCH)?, Ledger::new(retention, now)))
 }

@@ -2,7 +2,7 @@
 //! Whoever can write the database but lacks the root key cannot make himself somebody.
 use crate::Result;
 use crate::index::{Entry, Extra, Index};
-use crate::key::{Id, hex};
+use crate::key::{Id, hex, unhex};
 use crate::rows::Rows;
 use crate::sealed_box::Commit;
 use crate::site::{Part, Site, encode};
@@ -22,6 +22,11 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// What it says, unless it is of a kind that this version does not know.
+    pub(crate) fn read(&self) -> Option<Fact> {
+        postcard::from_bytes(&self.fact).ok()
+    }
+
     pub(crate) fn new(name: String, fact: &Fact) -> Result<Listing> {
         Ok(Listing { name, fact: encode(fact)?.to_vec(), extra: Extra::new() })
     }
@@ -56,6 +61,11 @@ pub(crate) enum Fact {
         #[serde(with = "serde_bytes")]
         key: [u8; 32],
     },
+    /// What a server keeps here of people, groups and keys, in its own encoding.
+    Document {
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
 }
 
 #[derive(Serialize, Deserialize, Clone)]
@@ -76,11 +86,27 @@ impl Entry for Listing {
     }
 }
 
+/// What the names of documents begin with.
+pub(crate) const DOCUMENT: &str = "document:";
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const ANCHOR: &str = "anchor";
 
 pub(crate) fn slot_name(slot: u32) -> String {
     format!("slot:{slot}")
+}
+
+pub(crate) fn document_name(name: &str) -> String {
+    format!("{DOCUMENT}{name}")
+}
+
+/// The name of a document, if the listing is one.
+pub(crate) fn document_named(listing: &Listing) -> Option<&str> {
+    listing.name.strip_prefix(DOCUMENT)
+}
+
+/// The person a listing is about, if it is about one.
+pub(crate) fn person_of(listing: &Listing) -> Option<Id> {
+    unhex(listing.name.strip_prefix("user:")?)?.as_slice().try_into().ok()
 }
 
 pub(crate) fn user_name(user: &Id) -> String {

@@ -132,6 +132,12 @@ pub enum Error {
         /// How that was seen.
         what: String,
     },
+    /// The place holds the store of a server, which opens it alone.
+    #[error("{} is the store of a server, not a vault of one person: ask the server for your secrets", .0.display())]
+    ServerStore(PathBuf),
+    /// Another process has the store of a server open.
+    #[error("the store {} is in use by another process: there can be one server on it", .0.display())]
+    InUse(PathBuf),
     /// Another process held the vault for too long.
     #[error("the vault {} is busy: another process is writing to it and did not finish in time; try again, or look for a process that hangs", .0.display())]
     Busy(PathBuf),
@@ -192,6 +198,8 @@ impl Error {
             Error::NewerFormat { .. } => "newer_format",
             Error::Damaged { .. } => "damaged",
             Error::RolledBack { .. } => "rolled_back",
+            Error::ServerStore(_) => "server_store",
+            Error::InUse(_) => "in_use",
             Error::Busy(_) => "busy",
             Error::NoSpace(_) => "no_space",
             Error::ReadOnly { .. } => "read_only",

@@ -311,7 +311,12 @@ impl<E: Entry> Index<E> {
         if !self.pages.contains_key(&number) {
             let plain = self.open_page(rows, number)?;
             let page = self.read_page(number, &plain)?;
-            let entries = page.entries.iter().map(|entry| self.read_entry(number, entry)).collect::<Result<_>>()?;
+            let entries =
+                page.entries.iter().map(|entry| self.read_entry(number, entry)).collect::<Result<Vec<E>>>()?;
+            // A search relies on it.
+            if !entries.is_sorted_by(|a, b| a.name() < b.name()) {
+                return Err(self.site.unsealed(Part::Page(number, self.what), BoxError::UnknownFormat));
+            }
             self.pages.insert(number, Page { entries, bytes: plain.len() as u64, changed: false });
         }
         self.pages.get_mut(&number).ok_or(Error::Internal("a page that was just read is gone"))

@@ -19,10 +19,13 @@
 //! | `secrets` | one person's secrets within a transaction: the operations |
 //! | `session` | a vault that is open for one transaction |
 //! | [`Vault`] | the vault of one person |
+//! | `audit` | the sealed log of what happened to a store's secrets |
+//! | [`Store`] | the store of a server: many people's secrets |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod anchor;
+mod audit;
 mod chain;
 mod creation;
 mod directory;
@@ -44,10 +47,13 @@ mod session;
 mod site;
 mod slot;
 mod sqlite;
+mod store;
+mod sync;
 mod unlocked;
 mod value;
 mod vault;
 
+pub use audit::Event;
 pub use error::{Error, Result};
 pub use info::Info;
 pub use passphrase::Passphrase;
@@ -56,6 +62,7 @@ pub use rows::Rows;
 pub use secret::{Change, Retention, Secret, Summary, Version};
 pub use slot::NewSlot;
 pub use sqlite::Sqlite;
+pub use store::{Document, Store, StoreInfo, Transaction};
 pub use value::Value;
 pub use vault::Vault;
 

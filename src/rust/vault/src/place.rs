@@ -8,10 +8,20 @@ use std::time::Duration;
 /// The directories of a vault: its data, and apart from them its key and anchor.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
+    pub(crate) kind: Kind,
     /// A directory that must be there already: chosen by a person, so if it is not, it was misspelt or not mounted.
     pub(crate) home: Option<PathBuf>,
     pub(crate) data: PathBuf,
     pub(crate) config: PathBuf,
+}
+
+/// Whose database lies at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The vault of one person, opened by any process of that person.
+    Vault,
+    /// The store of many, opened by one server.
+    Store,
 }
 
 /// Where R keeps users' data and configuration, below their home directories.
@@ -32,8 +42,8 @@ pub(crate) enum Found {
 
 impl Place {
     /// Below a directory that must be there.
-    pub(crate) fn under(home: PathBuf) -> Place {
-        Place { data: home.join("data"), config: home.join("config"), home: Some(home) }
+    pub(crate) fn under(kind: Kind, home: PathBuf) -> Place {
+        Place { kind, data: home.join("data"), config: home.join("config"), home: Some(home) }
     }
 
     /// Where the environment says, and the user's home directory; both are asked anew each time.
@@ -42,7 +52,7 @@ impl Place {
         // Without a home directory `~` stays, and is refused for not being an absolute path.
         let user = || user().unwrap_or_else(|| "~".into());
         if let Some(home) = named("DKUSECRETS_HOME") {
-            return Place::under(home.strip_prefix("~").map(|rest| user().join(rest)).unwrap_or(home));
+            return Place::under(Kind::Vault, home.strip_prefix("~").map(|rest| user().join(rest)).unwrap_or(home));
         }
         let directory = |own: &str, everyones: &str, default: &str| {
             let base = named(own).or_else(|| named(everyones)).unwrap_or_else(|| user().join(default));
@@ -50,6 +60,7 @@ impl Place {
         };
         let [data, config] = DEFAULTS;
         Place {
+            kind: Kind::Vault,
             home: None,
             data: directory("R_USER_DATA_DIR", "XDG_DATA_HOME", data),
             config: directory("R_USER_CONFIG_DIR", "XDG_CONFIG_HOME", config),
@@ -57,7 +68,14 @@ impl Place {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.data.join("vault.db")
+        self.database_of(self.kind)
+    }
+
+    fn database_of(&self, kind: Kind) -> PathBuf {
+        self.data.join(match kind {
+            Kind::Vault => "vault.db",
+            Kind::Store => "store.db",
+        })
     }
 
     pub(crate) fn anchor(&self) -> PathBuf {
@@ -77,7 +95,7 @@ impl Place {
             check_private_directory(&config, found)?;
         }
         let (data, there) = road.walk(&self.data)?;
-        let place = Place { home: None, data, config };
+        let place = Place { kind: self.kind, home: None, data, config };
         let Some(found) = &there else { return place.without_database() };
         check_private_directory(&place.data, found)?;
         let database = place.database();
@@ -98,7 +116,7 @@ impl Place {
             platform::make_private_directory(&path)?;
         }
         let mut road = Road::default();
-        Ok(Place { home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
+        Ok(Place { kind: self.kind, home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
     }
 
     /// What lies at the configuration directory. Where nothing does, or something wrong, that may be because of the
@@ -107,12 +125,15 @@ impl Place {
         &self,
         found: Result<(PathBuf, Option<platform::Inode>)>,
     ) -> Result<(PathBuf, Option<platform::Inode>)> {
-        if !matches!(found, Ok((_, Some(_))))
-            && let Some(home) = &self.home
-        {
-            Place::check_home(home)?;
+        let Some(home) = &self.home else { return found };
+        match found {
+            Ok((_, Some(_))) => found,
+            Ok((_, None)) => Place::check_home(home).and(found),
+            Err(e) => Err(match Place::check_home(home) {
+                Err(better @ Error::Path { .. }) => better,
+                _ => e,
+            }),
         }
-        found
     }
 
     fn check_home(home: &Path) -> Result<()> {
@@ -136,6 +157,17 @@ impl Place {
 
     /// No database: fine for a place that never had one. A key alone is what a creation leaves that was cut short.
     fn without_database(self) -> Result<(Found, Place)> {
+        let store = self.database_of(Kind::Store);
+        if self.kind == Kind::Vault && platform::look(&store)?.is_some() {
+            return Err(Error::ServerStore(store));
+        }
+        let vault = self.database_of(Kind::Vault);
+        if self.kind == Kind::Store && platform::look(&vault)?.is_some() {
+            return Err(Error::Path {
+                path: vault,
+                reason: "is a vault of one person, not the store of a server".into(),
+            });
+        }
         let witness = self.anchor();
         if platform::look(&witness)?.is_none() {
             return Ok((Found::Nothing, self));
@@ -177,51 +209,63 @@ struct Road {
 
 /// As many as Linux follows (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
+/// In bytes, as Linux has it (PATH_MAX in limits.h).
+const LONGEST: usize = 4096;
 
 impl Road {
     /// The path without links, and what lies there. The part of it that exists must be safe.
     fn walk(&mut self, path: &Path) -> Result<(PathBuf, Option<platform::Inode>)> {
+        let refused = |reason: &str| Error::Path { path: path.into(), reason: reason.into() };
         if !path.is_absolute() {
-            return Err(Error::Path { path: path.into(), reason: "is not an absolute path".into() });
+            return Err(refused("is not an absolute path"));
         }
-        let mut here = PathBuf::new();
-        let mut parts = path.components().peekable();
-        while let Some(part) = parts.next() {
-            here.push(part);
-            let last = parts.peek().is_none();
-            if !last && self.is_safe(&here) {
-                continue;
-            }
-            match platform::look(&here)? {
-                // One link at a time, so that the directories between links are looked at, too.
-                Some(found) if found.is_symlink() => {
-                    self.links += 1;
-                    if self.links > MAX_LINKS {
-                        return Err(Error::Path { path: path.into(), reason: "leads through too many links".into() });
+        if path.as_os_str().len() > LONGEST {
+            return Err(refused("is longer than a path can be"));
+        }
+        let mut way = path.to_path_buf();
+        // Once for each link, and each step back: from the root again, so that all between is looked at, too.
+        'again: loop {
+            let mut here = PathBuf::new();
+            let mut parts = way.components().peekable();
+            while let Some(part) = parts.next() {
+                here.push(part);
+                let last = parts.peek().is_none();
+                if !last && self.is_safe(&here) {
+                    continue;
+                }
+                match platform::look(&here)? {
+                    Some(found) if found.is_symlink() => {
+                        platform::check_link(&here, &found)?;
+                        self.links += 1;
+                        if self.links > MAX_LINKS {
+                            return Err(refused("leads through too many links"));
+                        }
+                        let target = platform::read_link(&here)?;
+                        here.pop();
+                        way = here.join(target).join(parts.collect::<PathBuf>());
+                        continue 'again;
                     }
-                    let target = platform::read_link(&here)?;
-                    here.pop();
-                    return self.walk(&here.join(target).join(parts.collect::<PathBuf>()));
+                    // What lies before it was no link, so it is the directory above.
+                    Some(_) if part == Component::ParentDir => {
+                        here.pop();
+                        here.pop();
+                        way = here.join(parts.collect::<PathBuf>());
+                        continue 'again;
+                    }
+                    Some(found) if last => {
+                        refuse_non_directory(&here, &found)?;
+                        return Ok((here, Some(found)));
+                    }
+                    Some(found) => {
+                        refuse_non_directory(&here, &found)?;
+                        platform::check_ancestor(&here, &found)?;
+                        self.safe.clone_from(&here);
+                    }
+                    None => return Ok((here.join(parts.collect::<PathBuf>()), None)),
                 }
-                // What lies before it was no link, so it is the directory above.
-                Some(_) if part == Component::ParentDir => {
-                    here.pop();
-                    here.pop();
-                    return self.walk(&here.join(parts.collect::<PathBuf>()));
-                }
-                Some(found) if last => {
-                    refuse_non_directory(&here, &found)?;
-                    return Ok((here, Some(found)));
-                }
-                Some(found) => {
-                    refuse_non_directory(&here, &found)?;
-                    platform::check_ancestor(&here, &found)?;
-                    self.safe.clone_from(&here);
-                }
-                None => return Ok((here.join(parts.collect::<PathBuf>()), None)),
             }
+            return Ok((here, None));
         }
-        Ok((here, None))
     }
 
     /// Whether this is the safe directory or one above it. By bytes: both are written alike.

@@ -115,6 +115,21 @@ pub(crate) fn check_ancestor(directory: &Path, found: &Inode) -> Result<()> {
     refuse_mode(directory, found, 0o022, "can be written by others, who could replace what lies under it", "chmod go-w")
 }
 
+/// Refuses a link that somebody else could turn elsewhere: its owner can, also in a sticky directory.
+pub(crate) fn check_link(link: &Path, found: &Inode) -> Result<()> {
+    if found.owner() == 0 || found.owner() == effective_user() {
+        return Ok(());
+    }
+    Err(Error::Unsafe {
+        path: link.into(),
+        reason: format!(
+            "is a link of user id {}, who could turn it to another place (you are {}); name the directory itself",
+            found.owner(),
+            effective_user()
+        ),
+    })
+}
+
 const OWN_PLACE: &str = "with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own";
 
 fn check_owner(path: &Path, found: &Inode) -> Result<()> {

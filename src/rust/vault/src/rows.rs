@@ -59,6 +59,24 @@ pub(crate) mod keys {
     pub(crate) fn manifest(owner: &Id) -> Vec<u8> {
         [&[4][..], owner].concat()
     }
+    /// What the rows of one person begin with.
+    pub(crate) fn all_of(user: &Id) -> [Vec<u8>; 4] {
+        [2, 3, 4, 6].map(|tag| [&[tag][..], user].concat())
+    }
+
+    pub(crate) const AUDIT_HEAD: &[u8] = &[8];
+
+    pub(crate) const EVENTS: &[u8] = &[7];
+    pub(crate) fn event(sequence: u64) -> Vec<u8> {
+        [&[7][..], &sequence.to_be_bytes()].concat()
+    }
+    /// That an event is about a person; the row is empty.
+    pub(crate) fn event_of(user: &Id, sequence: u64) -> Vec<u8> {
+        [&[9][..], user, &sequence.to_be_bytes()].concat()
+    }
+    pub(crate) fn events_of(user: &Id) -> Vec<u8> {
+        [&[9][..], user].concat()
+    }
     pub(crate) fn page(owner: &Id, page: u32) -> Vec<u8> {
         [&[6][..], owner, &page.to_be_bytes()].concat()
     }

@@ -42,6 +42,10 @@ pub enum Context<'a> {
     Record { store: &'a Id, user: &'a Id, secret: &'a Id, version: u64 },
     /// The root of an index, under its owner's key.
     Manifest { store: &'a Id, owner: &'a Id, incarnation: &'a Id, sequence: u64 },
+    /// An event of the audit log, under the store's audit key.
+    Event { store: &'a Id, sequence: u64 },
+    /// How far the audit log goes, under the same key.
+    AuditHead { store: &'a Id, incarnation: &'a Id, sequence: u64 },
     /// A page of an index, under its owner's key.
     Page { store: &'a Id, owner: &'a Id, page: u32 },
 }
@@ -56,6 +60,10 @@ impl Context<'_> {
             }
             Context::Manifest { store, owner, incarnation, sequence } => {
                 [&[4][..], store, owner, incarnation, &sequence.to_be_bytes()].concat()
+            }
+            Context::Event { store, sequence } => [&[7][..], store, &sequence.to_be_bytes()].concat(),
+            Context::AuditHead { store, incarnation, sequence } => {
+                [&[8][..], store, incarnation, &sequence.to_be_bytes()].concat()
             }
             Context::Page { store, owner, page } => [&[6][..], store, owner, &page.to_be_bytes()].concat(),
         }

@@ -98,6 +98,9 @@ pub(crate) enum Part<'a> {
     Page(u32, &'a str),
     /// Of which secret, in which version.
     Value(&'a str, u64),
+    /// Which event of the audit log.
+    Event(u64),
+    AuditHead,
 }
 
 impl fmt::Display for Part<'_> {
@@ -108,6 +111,8 @@ impl fmt::Display for Part<'_> {
             Part::OwnerKey => f.write_str("the owner's key"),
             Part::Manifest(index) => write!(f, "the manifest of the {index}"),
             Part::Page(number, index) => write!(f, "page {number} of the {index}"),
+            Part::Event(number) => write!(f, "event {number} of the audit log"),
+            Part::AuditHead => f.write_str("the head of the audit log"),
             Part::Value(name, version) => write!(f, "the value of \"{name}\" (version {version})"),
         }
     }

@@ -8,6 +8,7 @@ use crate::site::FORMAT;
 use crate::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ pub const READ_SETTINGS: &str = "PRAGMA cell_size_check=ON;";
 pub const WRITE_SETTINGS: &str =
     "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY;";
 
-/// A transaction on a SQLite file.
-pub struct Sqlite {
-    connection: Connection,
+/// A transaction on a SQLite file: on a connection of its own, which ends with it, or on one that lasts.
+pub struct Sqlite<C = Connection> {
+    connection: C,
     path: PathBuf,
 }
 
@@ -33,16 +34,7 @@ impl Sqlite {
     /// Begins a transaction on the vault at `path`. `path` must be canonical: SQLite is told to follow no links.
     pub(crate) fn begin(path: &Path, intent: Intent) -> Result<Sqlite> {
         let sqlite = Sqlite::connect(path)?;
-        sqlite.check(sqlite.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true))?;
-        // Whoever can write the file could also give it a schema that acts by itself.
-        for off in [
-            DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
-            DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
-            DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
-        ] {
-            sqlite.check(sqlite.connection.set_db_config(off, false))?;
-        }
-        sqlite.batch(READ_SETTINGS)?;
+        sqlite.restrict()?;
         if intent == Intent::Write {
             sqlite.batch(WRITE_SETTINGS)?;
         }
@@ -56,7 +48,7 @@ impl Sqlite {
         Ok(sqlite)
     }
 
-    /// Begins the transaction that fills a new vault. The file must exist, empty, with the right mode.
+    /// Begins the transaction that fills a new database. The file must exist, empty, with the right mode.
     pub(crate) fn begin_new(path: &Path) -> Result<Sqlite> {
         let sqlite = Sqlite::connect(path)?;
         sqlite.batch(WRITE_SETTINGS)?;
@@ -81,11 +73,30 @@ impl Sqlite {
         connection.busy_handler(Some(wait)).map_err(|e| failure(path, e))?;
         Ok(Sqlite { connection, path: path.into() })
     }
+}
+
+impl<C: Borrow<Connection>> Sqlite<C> {
+    fn connection(&self) -> &Connection {
+        self.connection.borrow()
+    }
+
+    fn restrict(&self) -> Result<()> {
+        self.check(self.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true))?;
+        // Whoever can write the file could also give it a schema that acts by itself.
+        for off in [
+            DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+            DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+            DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+        ] {
+            self.check(self.connection().set_db_config(off, false))?;
+        }
+        self.batch(READ_SETTINGS)
+    }
 
     /// Refuses a file whose tables are not those of a vault: writes might not do what they say.
     fn check_schema(&self) -> Result<()> {
         let sql = "SELECT group_concat(sql, ';') FROM sqlite_schema";
-        let schema: Option<String> = self.check(self.connection.query_row(sql, [], |r| r.get(0)))?;
+        let schema: Option<String> = self.check(self.connection().query_row(sql, [], |r| r.get(0)))?;
         if schema.as_deref() == Some(SCHEMA) {
             return Ok(());
         }
@@ -93,7 +104,7 @@ impl Sqlite {
     }
 
     fn batch(&self, sql: &str) -> Result<()> {
-        self.check(self.connection.execute_batch(sql))
+        self.check(self.connection().execute_batch(sql))
     }
 
     fn check<T>(&self, answer: rusqlite::Result<T>) -> Result<T> {
@@ -106,22 +117,22 @@ impl Sqlite {
     /// A newer format may have other tables: then its number, where SQLite keeps one, says more.
     fn damaged_or_newer(&self, what: String) -> Error {
         let path = self.path.clone();
-        match self.connection.query_row("PRAGMA user_version", [], |r| r.get(0)) {
+        match self.connection().query_row("PRAGMA user_version", [], |r| r.get(0)) {
             Ok(found) if found > FORMAT => Error::NewerFormat { path, found },
             _ => Error::Damaged { path, what },
         }
     }
 }
 
-impl Rows for Sqlite {
+impl<C: Borrow<Connection>> Rows for Sqlite<C> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let mut query = self.check(self.connection.prepare_cached("SELECT value FROM row WHERE key = ?1"))?;
+        let mut query = self.check(self.connection().prepare_cached("SELECT value FROM row WHERE key = ?1"))?;
         self.check(query.query_row([key], |r| r.get(0)).optional())
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()> {
         let sql = "SELECT key, value FROM row WHERE key >= ?1 ORDER BY key";
-        let mut query = self.check(self.connection.prepare_cached(sql))?;
+        let mut query = self.check(self.connection().prepare_cached(sql))?;
         let mut rows = self.check(query.query([prefix]))?;
         while let Some(row) = self.check(rows.next())? {
             let blob = |column| row.get_ref(column).and_then(|v| Ok(v.as_blob()?));
@@ -136,29 +147,93 @@ impl Rows for Sqlite {
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         let sql = "INSERT INTO row (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        let mut query = self.check(self.connection.prepare_cached(sql))?;
+        let mut query = self.check(self.connection().prepare_cached(sql))?;
         self.check(query.execute([key, value])).map(|_| ())
     }
 
     fn replace(&self, key: &[u8], expected: &[u8], value: &[u8]) -> Result<bool> {
         let sql = "UPDATE row SET value = ?3 WHERE key = ?1 AND value = ?2";
-        let mut query = self.check(self.connection.prepare_cached(sql))?;
+        let mut query = self.check(self.connection().prepare_cached(sql))?;
         Ok(self.check(query.execute(params![key, expected, value]))? == 1)
     }
 
     fn delete(&self, key: &[u8]) -> Result<bool> {
-        let mut query = self.check(self.connection.prepare_cached("DELETE FROM row WHERE key = ?1"))?;
+        let mut query = self.check(self.connection().prepare_cached("DELETE FROM row WHERE key = ?1"))?;
         Ok(self.check(query.execute([key]))? == 1)
     }
 
     fn integrity(&self) -> Result<Option<String>> {
         self.check_schema()?;
-        let said: String = self.check(self.connection.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))?;
+        let said: String = self.check(self.connection().query_row("PRAGMA integrity_check(1)", [], |r| r.get(0)))?;
         Ok((said != "ok").then(|| format!("SQLite's check says: {said}")))
     }
 
     fn commit(self) -> Result<()> {
         self.batch("COMMIT")
+    }
+}
+
+/// How a commit on a lasting connection is made safe.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// The operating system has it: it survives this process, killed or not.
+    Process,
+    /// The disk has it: it survives a loss of power.
+    Power,
+}
+
+/// A connection that stays open, of a server: the database has a write-ahead log, so that reading goes on while
+/// something is written. Such a process must not fork (see above).
+pub(crate) struct Lasting {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Lasting {
+    pub(crate) fn open(path: &Path) -> Result<Lasting> {
+        let Sqlite { connection, path } = Sqlite::connect(path)?;
+        let lasting = Lasting { connection, path };
+        let rows = lasting.rows();
+        rows.restrict()?;
+        rows.batch("PRAGMA journal_mode=WAL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY")?;
+        rows.check_schema()?;
+        Ok(lasting)
+    }
+
+    fn rows(&self) -> Sqlite<&Connection> {
+        Sqlite { connection: &self.connection, path: self.path.clone() }
+    }
+
+    /// Reads in one state of the database.
+    pub(crate) fn read<T>(&self, act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>) -> Result<T> {
+        let rows = self.rows();
+        rows.batch("BEGIN")?;
+        let answer = act(&rows);
+        rows.batch("ROLLBACK")?;
+        answer
+    }
+
+    /// Writes all of what `act` does, or nothing of it.
+    pub(crate) fn write<T>(
+        &self,
+        durability: Durability,
+        act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>,
+    ) -> Result<T> {
+        let rows = self.rows();
+        rows.batch(match durability {
+            Durability::Process => "PRAGMA synchronous=NORMAL; BEGIN IMMEDIATE",
+            Durability::Power => "PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
+        })?;
+        let answer = act(&rows).and_then(|answer| rows.batch("COMMIT").map(|()| answer));
+        if answer.is_err() && !self.connection.is_autocommit() {
+            rows.batch("ROLLBACK")?;
+        }
+        answer
+    }
+
+    /// Brings the log into the database and empties it, so that what was deleted is in neither.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        self.rows().batch("PRAGMA wal_checkpoint(TRUNCATE)")
     }
 }
 

@@ -4,7 +4,7 @@ use crate::chain;
 use crate::info::Info;
 use crate::key::{hex, random_id};
 use crate::name::check_name;
-use crate::place::{Found, Place};
+use crate::place::{Found, Kind, Place};
 use crate::rows::{Intent, Rows, keys};
 use crate::secrets::Secrets;
 use crate::session::Session;
@@ -38,12 +38,15 @@ impl Vault {
 
     /// The vault with these directories; neither need exist.
     pub fn at(data: impl Into<PathBuf>, config: impl Into<PathBuf>) -> Vault {
-        Vault { place: Place { home: None, data: data.into(), config: config.into() }, clock: system_clock }
+        Vault {
+            place: Place { kind: Kind::Vault, home: None, data: data.into(), config: config.into() },
+            clock: system_clock,
+        }
     }
 
     /// The vault in the directories `data` and `config` of one that must exist.
     pub fn under(home: impl Into<PathBuf>) -> Vault {
-        Vault { place: Place::under(home.into()), clock: system_clock }
+        Vault { place: Place::under(Kind::Vault, home.into()), clock: system_clock }
     }
 
     /// The same vault under another clock (milliseconds since 1970), for tests.
@@ -418,7 +421,7 @@ impl Vault {
     }
 }
 
-fn system_clock() -> i64 {
+pub(crate) fn system_clock() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or(0);
     i64::try_from(now).unwrap_or(i64::MAX)
 }

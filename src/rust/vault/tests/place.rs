@@ -267,6 +267,35 @@ fn as_user(test: &str, role: &str) -> Option<Home> {
     Some(home)
 }
 
+/// In a sticky directory others can't rename what is ours, but they can turn a link of theirs.
+#[test]
+fn a_link_of_somebody_else() {
+    if !is_root() {
+        return skipped("a_link_of_somebody_else", "only root can give a link away");
+    }
+    let home = Home::with_three();
+    let around = tempfile::tempdir().unwrap();
+    chmod(around.path(), 0o1777);
+    let link = around.path().join("link");
+    symlink(home.path(), &link).unwrap();
+    assert_eq!(get(&Vault::under(&link), "a"), "value of a");
+    std::os::unix::fs::lchown(&link, Some(NOBODY), Some(NOBODY)).unwrap();
+    for vault in [Vault::under(&link), Vault::at(link.join("data"), link.join("config"))] {
+        let refused = vault.get("a").unwrap_err();
+        assert_eq!(refused.kind(), "unsafe");
+        assert!(refused.to_string().contains(link.to_str().unwrap()), "{refused}");
+    }
+}
+
+/// Each step back begins at the root again, and a path has an end.
+#[test]
+fn a_long_way() {
+    let home = Home::with_three();
+    let way = |steps: usize| format!("{}{}", "/..".repeat(steps), home.path().display());
+    assert_eq!(get(&Vault::under(way(1_000)), "a"), "value of a");
+    assert_eq!(kind(Vault::under(way(40_000)).get("a")), "path");
+}
+
 #[test]
 fn places_that_cannot_be_written_to() {
     let test = "places_that_cannot_be_written_to";

@@ -1,0 +1,543 @@
+//! The store of a server: the secrets of many people, each under a key of their own, what the server knows of them, and
+//! the audit log. One process has it open, for as long as it lives; the database has a write-ahead log.
+use crate::anchor::{Cells, Mark};
+use crate::audit::{Event, Head, Log, Queue};
+use crate::creation::{self, add_person};
+use crate::directory::{self, Directory, Fact, Listing};
+use crate::index::OwnerKeys;
+use crate::key::{Id, Key};
+use crate::name::check_name;
+use crate::place::{Found, Kind, Place};
+use crate::platform::Lock;
+use crate::rows::{Rows, keys};
+use crate::secrets::Secrets;
+use crate::site::Site;
+use crate::slot::{NewSlot, RootKey};
+use crate::sqlite::{Durability, Lasting, Sqlite};
+use crate::sync::lock;
+use crate::{Change, Error, Result, Retention, Secret, Summary, Value, Version, chain, platform};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// A document of the server's, as it is stored.
+pub type Document = Arc<[u8]>;
+
+/// The store, open. Threads may share it.
+pub struct Store {
+    site: Arc<Site>,
+    root: RootKey,
+    anchor_key: Key,
+    log: Log,
+    writer: Mutex<Writer>,
+    /// Connections that nobody reads with at the moment.
+    readers: Mutex<Vec<Lasting>>,
+    /// What the directory holds beside keys, by name.
+    documents: RwLock<BTreeMap<String, Document>>,
+    /// Keys of people who were here before.
+    people: RwLock<HashMap<Id, Arc<OwnerKeys>>>,
+    cells: Mutex<Cells>,
+    queue: Queue,
+    clock: fn() -> i64,
+    _lock: Lock,
+}
+
+/// What only one thread at a time has.
+struct Writer {
+    connection: Lasting,
+    log: Head,
+}
+
+/// Where a server's store is and how it is.
+#[derive(Debug, Clone)]
+pub struct StoreInfo {
+    /// The database file.
+    pub database: PathBuf,
+    /// The store's id, as 32 hexadecimal digits.
+    pub id: String,
+    /// How many documents the directory holds.
+    pub documents: u64,
+    /// How many events were ever written to the audit log.
+    pub events: u64,
+}
+
+impl Store {
+    /// Makes a store in the directories `data` and `config` of one that is made if it is not there.
+    ///
+    /// # Errors
+    /// `exists` if there is one; `unsafe`, `path`, `read_only`, `no_space`, `vault_missing` for the place.
+    pub fn create(home: impl Into<PathBuf>) -> Result<()> {
+        let home = home.into();
+        platform::make_private_directory(&home)?;
+        let place = Place::under(Kind::Store, home);
+        let (found, canonical) = place.survey()?;
+        let now = crate::vault::system_clock();
+        if found == Found::Vault || !creation::create(&place, &NewSlot::KeyFile, Retention::default(), now)? {
+            return Err(Error::VaultExists(canonical.database()));
+        }
+        Ok(())
+    }
+
+    /// Opens a store, which nobody else may have open.
+    ///
+    /// # Errors
+    /// `path` if there is none; `in_use`; and all that opening a vault can end in.
+    pub fn open(home: impl Into<PathBuf>) -> Result<Store> {
+        let (found, place) = Place::under(Kind::Store, home.into()).survey()?;
+        if found == Found::Nothing {
+            return Err(Error::Path {
+                path: place.database(),
+                reason: "does not exist: there is no store here".into(),
+            });
+        }
+        let lock = platform::lock(&place.config.join("store.lock"), Duration::ZERO).map_err(|e| match e {
+            Error::Busy(_) => Error::InUse(place.database()),
+            other => other,
+        })?;
+        let connection = Lasting::open(&place.database())?;
+        let opened = connection.read(|rows| {
+            let (site, root, mut directory) = chain::open_store(rows, &place)?;
+            let anchor_key = chain::anchor_key(rows, &site, &directory)?;
+            let documents: BTreeMap<String, Document> = directory.all(rows)?.filter_map(document_of).collect();
+            let log = Log::new(site.clone(), &root)?;
+            let head = log.head(rows)?;
+            Ok((site, root, anchor_key, documents, directory.sequence, log, head))
+        })?;
+        let (site, root, anchor_key, documents, sequence, log, head) = opened;
+        let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
+        let marks = [mark(site.store, sequence), mark(log.owner(), head.last)];
+        let cells = Cells::open(&site, &anchor_key, &place)?.ok_or_else(|| Error::RolledBack {
+            path: place.database(),
+            what: format!("its anchor {} is missing", place.anchor().display()),
+        })?;
+        let store = Store {
+            writer: Mutex::new(Writer { connection, log: head }),
+            readers: Mutex::default(),
+            documents: RwLock::new(documents),
+            people: RwLock::default(),
+            cells: Mutex::new(cells),
+            queue: Queue::default(),
+            clock: crate::vault::system_clock,
+            _lock: lock,
+            site,
+            root,
+            anchor_key,
+            log,
+        };
+        // A log that has no event yet has no mark either.
+        store.compare(marks[0], true)?;
+        store.compare(marks[1], head.last > 0)?;
+        store.raise(&marks)?;
+        Ok(store)
+    }
+
+    /// The same store under another clock (milliseconds since 1970), for tests.
+    pub fn with_clock(self, clock: fn() -> i64) -> Store {
+        Store { clock, ..self }
+    }
+
+    /// A document of the server's.
+    pub fn document(&self, name: &str) -> Option<Document> {
+        self.documents.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All documents whose names begin so, in the order of their names.
+    pub fn documents(&self, prefix: &str) -> Vec<(String, Document)> {
+        let all = self.documents.read().unwrap_or_else(PoisonError::into_inner);
+        let from = all
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(prefix));
+        from.map(|(name, document)| (name.clone(), document.clone())).collect()
+    }
+
+    /// One secret of a person.
+    ///
+    /// # Errors
+    /// `not_found` with close names.
+    pub fn get(&self, person: &Id, name: &str) -> Result<Secret> {
+        let name = check_name(name)?;
+        self.read(person, |rows, secrets| secrets.get(rows, &name, self.today()))
+    }
+
+    /// All live secrets of a person, by name.
+    pub fn get_all(&self, person: &Id) -> Result<Vec<Secret>> {
+        self.read(person, |rows, secrets| secrets.get_all(rows, self.today()))
+    }
+
+    /// A person's secrets without their values, removed ones included, by name.
+    pub fn list(&self, person: &Id) -> Result<Vec<Summary>> {
+        self.read(person, |rows, secrets| secrets.list(rows))
+    }
+
+    /// The kept versions of a secret, newest first.
+    pub fn versions(&self, person: &Id, name: &str) -> Result<Vec<Version>> {
+        let name = check_name(name)?;
+        self.read(person, |rows, secrets| secrets.versions(rows, &name))
+    }
+
+    /// Does all of what `act` does, durably, or nothing of it.
+    pub fn change<T>(&self, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        let mut writer = lock(&self.writer);
+        let now = (self.clock)();
+        let log = writer.log;
+        let (answer, done) = writer.connection.write(Durability::Power, |rows| {
+            let directory = chain::directory(rows, &self.site, &self.root)?;
+            let mut transaction = Transaction {
+                store: self,
+                rows,
+                directory,
+                directory_changed: false,
+                documents: BTreeMap::new(),
+                people: BTreeMap::new(),
+                events: Vec::new(),
+                now,
+            };
+            let answer = act(&mut transaction)?;
+            Ok((answer, transaction.finish(log)?))
+        })?;
+        writer.log = done.log;
+        {
+            let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
+            for (name, document) in done.documents {
+                match document {
+                    Some(document) => documents.insert(name, document),
+                    None => documents.remove(&name),
+                };
+            }
+        }
+        // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
+        let _ = self.raise(&done.marks);
+        if done.destroyed {
+            // No failure of the write either: the next checkpoint does it, too.
+            let _ = writer.connection.checkpoint();
+        }
+        Ok(answer)
+    }
+
+    /// Writes an event to the audit log: once this answers, it survives the end of this process, however it ends.
+    /// Events of several threads are written together.
+    ///
+    /// # Errors
+    /// `unavailable` if it was not written.
+    pub fn record(&self, mut event: Event) -> Result<()> {
+        event.time = (self.clock)();
+        let batch = self.queue.put(event);
+        let mut writer = lock(&self.writer);
+        // Whoever had the lock before may have written it.
+        if let Some(outcome) = batch.outcome() {
+            return outcome;
+        }
+        let batch = self.queue.close();
+        let (events, head) = (batch.take(), writer.log);
+        let written = writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events));
+        let written = written.map(|head| {
+            writer.log = head;
+            let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
+        });
+        batch.finish(&written);
+        batch.outcome().unwrap_or(Err(Error::Internal("a batch without an outcome")))
+    }
+
+    /// Brings what was written to the disk: the log, and the anchor.
+    pub fn flush(&self) -> Result<()> {
+        {
+            let writer = lock(&self.writer);
+            let head = writer.log;
+            // An empty change that is committed durably takes along all that was committed before it.
+            writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[]))?;
+        }
+        lock(&self.cells).flush()
+    }
+
+    /// The last events about a person, newest first, with their numbers.
+    pub fn events_about(&self, person: &Id, most: usize) -> Result<Vec<(u64, Event)>> {
+        self.with_reader(|rows| self.log.about(rows, person, most))
+    }
+
+    /// The last events of all, newest first, with their numbers.
+    pub fn events(&self, most: usize) -> Result<Vec<(u64, Event)>> {
+        self.with_reader(|rows| self.log.newest(rows, most))
+    }
+
+    /// Lets go of events before `time` (milliseconds since 1970); answers with how many those were.
+    pub fn forget_events(&self, time: i64) -> Result<u64> {
+        let mut writer = lock(&self.writer);
+        let (count, head) = writer.connection.write(Durability::Power, |rows| self.log.forget(rows, time))?;
+        writer.log = head;
+        Ok(count)
+    }
+
+    /// Goes through the whole audit log; answers with the number of events.
+    ///
+    /// # Errors
+    /// `damaged` names the first event that is missing, was changed, moved or hidden.
+    pub fn verify_events(&self) -> Result<u64> {
+        self.with_reader(|rows| self.log.verify(rows))
+    }
+
+    /// Opens everything there is, and has SQLite check the file; answers with the number of values.
+    pub fn verify(&self) -> Result<u64> {
+        let people = self.with_reader(|rows| {
+            if let Some(wrong) = rows.integrity()? {
+                return Err(self.site.damaged(wrong));
+            }
+            let mut directory = chain::directory(rows, &self.site, &self.root)?;
+            Ok(directory.all(rows)?.filter_map(directory::person_of).collect::<Vec<Id>>())
+        })?;
+        self.verify_events()?;
+        people.iter().map(|person| self.read(person, |rows, secrets| secrets.check_all(rows))).sum()
+    }
+
+    /// Where the store is and how it is.
+    pub fn info(&self) -> StoreInfo {
+        StoreInfo {
+            database: self.site.database.clone(),
+            id: crate::key::hex(&self.site.store),
+            documents: self.documents.read().unwrap_or_else(PoisonError::into_inner).len() as u64,
+            events: lock(&self.writer).log.last,
+        }
+    }
+
+    fn today(&self) -> i64 {
+        (self.clock)().div_euclid(24 * 60 * 60 * 1000)
+    }
+
+    /// Reads one person's secrets.
+    fn read<T>(&self, person: &Id, act: impl FnOnce(&Sqlite<&Connection>, &mut Secrets) -> Result<T>) -> Result<T> {
+        // Before the transaction begins: what was seen by then must be in it.
+        let seen = lock(&self.cells).mark(person);
+        self.with_reader(|rows| {
+            let keys = self.keys_of(rows, person)?;
+            let mut secrets = Secrets::load(rows, self.site.clone(), *person, OwnerKeys::clone(&keys))?;
+            self.refuse_older(seen, self.mark(*person, secrets.index.sequence), secrets.index.sequence > 1)?;
+            act(rows, &mut secrets)
+        })
+    }
+
+    fn with_reader<T>(&self, act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>) -> Result<T> {
+        let idle = lock(&self.readers).pop();
+        let connection = idle.map_or_else(|| Lasting::open(&self.site.database), Ok)?;
+        let answer = connection.read(act);
+        lock(&self.readers).push(connection);
+        answer
+    }
+
+    /// A person's keys: from the directory, and then from memory.
+    fn keys_of(&self, rows: &impl Rows, person: &Id) -> Result<Arc<OwnerKeys>> {
+        if let Some(keys) = self.people.read().unwrap_or_else(PoisonError::into_inner).get(person) {
+            return Ok(keys.clone());
+        }
+        let directory = chain::directory(rows, &self.site, &self.root)?;
+        let keys = Arc::new(chain::person_keys(rows, &self.site, &directory, person)?);
+        self.people.write().unwrap_or_else(PoisonError::into_inner).insert(*person, keys.clone());
+        Ok(keys)
+    }
+
+    fn mark(&self, owner: Id, sequence: u64) -> Mark {
+        Mark { owner, incarnation: self.site.incarnation, sequence }
+    }
+
+    fn compare(&self, now: Mark, needed: bool) -> Result<()> {
+        let seen = lock(&self.cells).mark(&now.owner);
+        self.refuse_older(seen, now, needed)
+    }
+
+    /// Refuses a state that is older than what was seen, or of another line. Without `needed` there may be no mark.
+    fn refuse_older(&self, seen: Option<Mark>, now: Mark, needed: bool) -> Result<()> {
+        let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
+        match seen {
+            None if needed => rolled_back("its anchor does not know it".into()),
+            Some(seen) if seen.incarnation != now.incarnation => {
+                rolled_back("it comes from before or after another restore".into())
+            }
+            Some(seen) if seen.sequence > now.sequence => {
+                rolled_back(format!("it is at write {}, and write {} was seen here", now.sequence, seen.sequence))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn raise(&self, marks: &[Mark]) -> Result<()> {
+        let mut cells = lock(&self.cells);
+        marks.iter().try_for_each(|mark| cells.raise(&self.site, &self.anchor_key, *mark))
+    }
+}
+
+/// A change of a store, while it is being made.
+pub struct Transaction<'t> {
+    store: &'t Store,
+    rows: &'t Sqlite<&'t Connection>,
+    directory: Directory,
+    directory_changed: bool,
+    documents: BTreeMap<String, Option<Document>>,
+    people: BTreeMap<Id, Secrets>,
+    events: Vec<Event>,
+    now: i64,
+}
+
+/// What a change has done, once it is committed.
+struct Done {
+    log: Head,
+    documents: BTreeMap<String, Option<Document>>,
+    marks: Vec<Mark>,
+    destroyed: bool,
+}
+
+impl Transaction<'_> {
+    /// The time of the change, in milliseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// A document, as this change has left it.
+    pub fn document(&self, name: &str) -> Option<Document> {
+        match self.documents.get(name) {
+            Some(changed) => changed.clone(),
+            None => self.store.document(name),
+        }
+    }
+
+    /// Writes a document, new or not.
+    pub fn put_document(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let fact = Fact::Document { bytes: bytes.to_vec() };
+        self.directory.put(self.rows, Listing::new(directory::document_name(name), &fact)?)?;
+        self.directory_changed = true;
+        self.documents.insert(name.into(), Some(bytes.into()));
+        Ok(())
+    }
+
+    /// Removes a document.
+    pub fn remove_document(&mut self, name: &str) -> Result<()> {
+        self.directory.take(self.rows, &directory::document_name(name))?;
+        self.directory_changed = true;
+        self.documents.insert(name.into(), None);
+        Ok(())
+    }
+
+    /// Makes room and a key for somebody new.
+    pub fn add_person(&mut self) -> Result<Id> {
+        let root = self.directory.keys.clone();
+        let retention = Retention::default();
+        let secrets = add_person(self.rows, &self.store.site, &root, &mut self.directory, retention, self.now)?;
+        self.directory_changed = true;
+        let person = secrets.user;
+        self.people.insert(person, secrets);
+        Ok(person)
+    }
+
+    /// Destroys a person's key and all their rows.
+    pub fn remove_person(&mut self, person: &Id) -> Result<()> {
+        self.directory.take(self.rows, &directory::user_name(person))?;
+        self.directory_changed = true;
+        self.people.remove(person);
+        let mut rows = Vec::new();
+        for prefix in keys::all_of(person) {
+            self.rows.scan(&prefix, &mut |key, _| {
+                rows.push(key.to_vec());
+                Ok(())
+            })?;
+        }
+        for key in rows {
+            self.rows.delete(&key)?;
+        }
+        self.store.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        Ok(())
+    }
+
+    /// Stores a value as a new version; answers with the version.
+    pub fn set(&mut self, person: &Id, name: &str, value: &Value, change: &Change) -> Result<u64> {
+        let (name, change) = (check_name(name)?, change.check()?);
+        let (rows, now) = (self.rows, self.now);
+        self.secrets(person)?.set(rows, &name, value, &change, now)
+    }
+
+    /// Changes description and expiry without touching the value.
+    pub fn describe(&mut self, person: &Id, name: &str, change: &Change) -> Result<()> {
+        let (name, change) = (check_name(name)?, change.check()?);
+        let (rows, now) = (self.rows, self.now);
+        self.secrets(person)?.describe(rows, &name, &change, now)
+    }
+
+    /// Removes a secret; for a time it can be brought back.
+    pub fn remove(&mut self, person: &Id, name: &str, if_version: Option<u64>) -> Result<()> {
+        let name = check_name(name)?;
+        let (rows, now) = (self.rows, self.now);
+        self.secrets(person)?.remove(rows, &name, if_version, now)
+    }
+
+    /// Brings back a removed secret or an older version; answers with the version that is current then.
+    pub fn restore(&mut self, person: &Id, name: &str, version: Option<u64>) -> Result<u64> {
+        let name = check_name(name)?;
+        let (rows, now) = (self.rows, self.now);
+        self.secrets(person)?.restore(rows, &name, version, now)
+    }
+
+    /// Gives a secret another name.
+    pub fn rename(&mut self, person: &Id, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (check_name(from)?, check_name(to)?);
+        let (rows, now) = (self.rows, self.now);
+        self.secrets(person)?.rename(rows, &from, &to, now)
+    }
+
+    /// Destroys what is kept for undoing; answers with the number of versions destroyed.
+    pub fn purge(&mut self, person: &Id, name: &str) -> Result<u64> {
+        let name = check_name(name)?;
+        let (rows, now) = (self.rows, self.now);
+        let secrets = self.secrets(person)?;
+        secrets.purged = true;
+        secrets.purge(rows, &name, now)
+    }
+
+    /// A person's secrets without their values, as this change has left them.
+    pub fn list(&mut self, person: &Id) -> Result<Vec<Summary>> {
+        let rows = self.rows;
+        self.secrets(person)?.list(rows)
+    }
+
+    /// Adds an event to the audit log, in the same transaction.
+    pub fn record(&mut self, event: Event) {
+        self.events.push(Event { time: self.now, ..event });
+    }
+
+    fn secrets(&mut self, person: &Id) -> Result<&mut Secrets> {
+        if !self.people.contains_key(person) {
+            let store = self.store;
+            let seen = lock(&store.cells).mark(person);
+            let keys = store.keys_of(self.rows, person)?;
+            let mut secrets = Secrets::load(self.rows, store.site.clone(), *person, OwnerKeys::clone(&keys))?;
+            let sequence = secrets.index.sequence;
+            store.refuse_older(seen, store.mark(*person, sequence), sequence > 1)?;
+            secrets.begin(self.now);
+            self.people.insert(*person, secrets);
+        }
+        self.people.get_mut(person).ok_or(Error::Internal("a person who was just loaded is gone"))
+    }
+
+    fn finish(mut self, log: Head) -> Result<Done> {
+        let mut marks = Vec::new();
+        let mut destroyed = false;
+        for secrets in self.people.values_mut() {
+            secrets.end(self.rows)?;
+            destroyed |= secrets.purged;
+            marks.push(self.store.mark(secrets.user, secrets.index.sequence));
+        }
+        if self.directory_changed {
+            self.directory.save(self.rows)?;
+            marks.push(self.store.mark(self.store.site.store, self.directory.sequence));
+        }
+        let log = if self.events.is_empty() { log } else { self.store.log.append(self.rows, log, &self.events)? };
+        marks.push(self.store.mark(self.store.log.owner(), log.last));
+        Ok(Done { log, documents: self.documents, marks, destroyed })
+    }
+}
+
+/// A document of the server's, if that is what a listing is.
+fn document_of(listing: &Listing) -> Option<(String, Document)> {
+    match listing.read() {
+        Some(Fact::Document { bytes }) => Some((directory::document_named(listing)?.to_owned(), Document::from(bytes))),
+        _ => None,
+    }
+}
