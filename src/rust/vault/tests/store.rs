@@ -336,8 +336,7 @@ fn the_log_tells_what_happened_and_cannot_be_changed() {
         let hidden = format!("DELETE FROM row WHERE substr(key, 1, 1) = x'09' AND substr(key, 18) = x'{number:016x}'");
         assert_eq!(meddle(&hidden), "damaged", "{number} hidden");
     }
-    let cut =
-        "DELETE FROM row WHERE key > x'0700000000000000' || x'14' AND key < x'08'; DELETE FROM row WHERE key = x'08'";
+    let cut = "DELETE FROM row WHERE key > x'070000000000000014' AND key <= x'08'";
     assert_eq!(meddle(cut), "rolled_back");
     assert_eq!(place.open().verify_events().unwrap(), 31);
 }
@@ -439,14 +438,14 @@ fn kill_and_go_on() {
             })
             .unwrap()
     };
-    let (mut wrote, mut read) = (0, 0);
+    let (mut wrote, mut read) = (0, Vec::new());
     for round in 0..20 {
         let mut talk = Talk::start(again(test, "server", place.home.path()));
         for _ in 0..round % 7 + 1 {
             let said = talk.hear().unwrap();
             match said.split_once(' ').unwrap() {
                 ("wrote", n) => wrote = n.parse::<usize>().unwrap() + 1,
-                (_, n) => read = n.parse::<usize>().unwrap() + 1,
+                (_, n) => read.push(format!("read {n}")),
             }
         }
         talk.child.kill().unwrap();
@@ -455,7 +454,7 @@ fn kill_and_go_on() {
         let all = store.get_all(&person).unwrap();
         assert!(all.len() >= wrote, "{} of {wrote} in round {round}", all.len());
         let events = store.events_about(&person, 100_000).unwrap();
-        assert!((0..read).all(|n| events.iter().any(|(_, e)| e.action == format!("read {n}"))), "round {round}");
+        assert!(read.iter().all(|read| events.iter().any(|(_, e)| e.action == *read)), "round {round}");
         store.verify().unwrap();
     }
     assert!(wrote > 20);
