@@ -6,7 +6,7 @@
 #' vault is.
 #'
 #' @section Settings:
-#' * The environment variable `DKUSECRETS_HOME`: an absolute path of a directory that exists, for the
+#' * The environment variable `DKUSECRETS_HOME`: an absolute path (or one that begins with `~/`) of a directory that exists, for the
 #'   vault to lie in. See [dkuVaultInfo()].
 #' * The option `dkusecrets.expired`: `"error"` makes it an error to read an expired secret, `"warning"`
 #'   (the default) a warning. See [dkuGetSecret()].

@@ -20,7 +20,7 @@ rust_get <- function(name) .Call(wrap__rust_get, name)
 #' The same for a name that is one string in ASCII, and NULL for anything else: whatever encoding R says a string is
 #' in, ASCII is ASCII.
 #' @noRd
-rust_get_plain <- function(name) .Call(wrap__rust_get_plain, name)
+rust_get_ascii <- function(name) .Call(wrap__rust_get_ascii, name)
 
 #' All secrets as `dkuGetAuthInfo()` gives them, and those of them that are expired.
 #' @noRd

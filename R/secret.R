@@ -31,9 +31,9 @@
 #' @example man/roxygen/scratch-end.R
 #' @export
 dkuGetSecret <- function(name) {
-  # Most names are plain: these need no help from R. (anyNA() has R make a string that it makes when asked for: what
+  # An ASCII name needs no conversion: checked and read in one call; NULL means look closer. (anyNA() has R make a string that it makes when asked for: what
   # goes wrong with that must not happen in Rust.)
-  found <- if (!missing(name) && is.character(name) && !anyNA(name)) unwrap(rust_get_plain(name))
+  found <- if (!missing(name) && is.character(name) && !anyNA(name)) unwrap(rust_get_ascii(name))
   if (is.null(found)) {
     name <- check_name(name)
     found <- unwrap(rust_get(name))
@@ -41,6 +41,7 @@ dkuGetSecret <- function(name) {
   if (is.character(found)) {
     return(found)
   }
+  # Of an expired one: the value, and the last day it was good.
   warn_expired(name, found$expired)
   found$value
 }

@@ -9,7 +9,7 @@
 #' The vault's database lies in `tools::R_user_dir("dkusecrets", "data")`, its key and its anchor (by
 #' which an older copy of the database is noticed) in `tools::R_user_dir("dkusecrets", "config")`. The
 #' environment variable `DKUSECRETS_HOME` moves them to the directories `data` and `config` of the one
-#' it names, by an absolute path; that one must exist. Values and names lie encrypted in the database,
+#' it names, by an absolute path or one that begins with `~/`; that one must exist. Values and names lie encrypted in the database,
 #' which is worth nothing without the key: a backup needs both, kept apart.
 #'
 #' @param verify `TRUE` or `FALSE`: whether to decrypt everything there is and check the database's

@@ -5,7 +5,7 @@ each <- 0.3
 keyring_in_all <- 10
 # Writes of each side in a round: disks of virtual machines have a budget, and who has used it up measures that.
 writes <- 20L
-# For how long a side works before it is measured, as the limit does (limit.rs).
+# For how long our side works before it is measured, as the limit does (WARM_UP in limit.rs).
 warm_up <- 0.02
 # Of how many gets keyring's time for reading all is estimated, where there are more secrets.
 sampled <- 20
@@ -99,15 +99,17 @@ now <- bench::hires_time
 # for as long as the limit does, so that neither begins with caches that the other has left.
 time_calls <- function(f, names, seconds, most = 100000L, warm_up = 0) {
   begun <- ended <- numeric(most)
-  warm <- now() + warm_up
-  while (now() < warm) {
-    f(names[[1]])
+  begin <- now() + warm_up
+  before <- 0
+  while (now() < begin) {
+    f(names[[before %% length(names) + 1]])
+    before <- before + 1
   }
   i <- 0
   end <- now() + seconds
   repeat {
     i <- i + 1
-    name <- names[[(i - 1) %% length(names) + 1]]
+    name <- names[[(before + i - 1) %% length(names) + 1]]
     a <- now()
     f(name)
     b <- now()

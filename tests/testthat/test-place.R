@@ -23,6 +23,13 @@ test_that("the directories are those of tools::R_user_dir()", {
   expect_identical(where(), expected())
 })
 
+test_that("a relative directory of data is refused", {
+  withr::local_envvar(DKUSECRETS_HOME = NA, R_USER_DATA_DIR = "rel", R_USER_CONFIG_DIR = withr::local_tempdir())
+  expect_error(dkuSetSecret("a", "v"), class = "dkusecrets_error_path")
+  withr::local_envvar(DKUSECRETS_HOME = "~nobody/vault")
+  expect_error(dkuSetSecret("a", "v"), class = "dkusecrets_error_path")
+})
+
 test_that("DKUSECRETS_HOME moves both", {
   home <- normalizePath(withr::local_tempdir())
   dir.create(file.path(home, "vault"), mode = "0700")

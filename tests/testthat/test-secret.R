@@ -222,3 +222,27 @@ test_that("the file holds neither values nor names", {
     expect_length(grepRaw("in-clear", bytes, fixed = TRUE), 0)
   }
 })
+
+test_that("a backslash stays one, also where the locale has another sign in its place", {
+  skip_if(!file.exists("/usr/share/i18n/charmaps/SHIFT_JIS.gz"), "the charmaps of Debian's package locales are not there")
+  local_vault()
+  locales <- withr::local_tempdir()
+  # It warns that Shift_JIS is not ASCII, which is what is tested.
+  made <- file.path(locales, "ja_JP.SJIS")
+  system2("localedef", c("--no-archive", "-i", "ja_JP", "-f", "SHIFT_JIS", made), stdout = FALSE, stderr = FALSE)
+  code <- quote({
+    library(dkusecrets)
+    stopifnot(!l10n_info()[["UTF-8"]], iconv("\\", "", "UTF-8") != "\\")
+    name <- "DOMAIN\\user~1"
+    dkuSetSecret(name, "p\\w~d")
+    stopifnot(charToRaw(dkuGetSecret(name)) == charToRaw("p\\w~d"), dkuListSecrets()$name == name)
+    cat("as it was")
+  })
+  script <- withr::local_tempfile(fileext = ".R", lines = deparse(code))
+  out <- system2(
+    file.path(R.home("bin"), "Rscript"), script,
+    stdout = TRUE, stderr = TRUE, env = c(paste0("LOCPATH=", locales), "LC_ALL=ja_JP.SJIS")
+  )
+  expect_match(paste(out, collapse = "\n"), "as it was")
+  expect_identical(dkuGetSecret("DOMAIN\\user~1"), "p\\w~d")
+})

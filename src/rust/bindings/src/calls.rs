@@ -36,7 +36,7 @@ fn rust_get(name: Robj) -> Robj {
 /// in, ASCII is ASCII.
 /// @noRd
 #[extendr]
-fn rust_get_plain(name: Robj) -> Robj {
+fn rust_get_ascii(name: Robj) -> Robj {
     reply(|| match text(&name, "name") {
         Ok(name) if name.is_ascii() => get(name),
         _ => Ok(().into_robj()),
@@ -259,7 +259,7 @@ extendr_module! {
     fn rust_about;
     fn rust_effective_user;
     fn rust_get;
-    fn rust_get_plain;
+    fn rust_get_ascii;
     fn rust_get_all;
     fn rust_list;
     fn rust_versions;

@@ -26,17 +26,19 @@ const LAYOUT: u8 = 1;
 /// bytes a page, and one page: at 10,000 secrets of one version the two are about even.
 const PAGE_TARGET: u64 = 8 * 1024;
 
-/// The subkeys of an index's owner: for boxes, and for choosing pages.
+/// The subkeys of an index's owner: for boxes, for choosing pages, and for tokens.
 #[derive(Clone)]
 pub(crate) struct OwnerKeys {
     pub(crate) epoch: u32,
     pub(crate) boxes: Key,
     pages: Key,
+    pub(crate) tokens: Key,
 }
 
 impl OwnerKeys {
     pub(crate) fn new(key: &Key, epoch: u32) -> Result<OwnerKeys> {
-        Ok(OwnerKeys { epoch, boxes: key.subkey(Purpose::Box)?, pages: key.subkey(Purpose::Page)? })
+        let [boxes, pages, tokens] = [Purpose::Box, Purpose::Page, Purpose::Token].map(|purpose| key.subkey(purpose));
+        Ok(OwnerKeys { epoch, boxes: boxes?, pages: pages?, tokens: tokens? })
     }
 }
 
@@ -150,7 +152,7 @@ impl<E: Entry> Index<E> {
             _ => &opened.insert((number, self.open_page(rows, number)?)).1,
         };
         let page = self.read_page(number, plain)?;
-        // They are in the order of their names.
+        // In the order of their names (FORMAT.md, "The index"); `page()` refuses a page that is not.
         let at = page.entries.partition_point(|entry| name_of(entry) < name);
         let found = page.entries.get(at).filter(|entry| name_of(entry) == name);
         found.map(|entry| self.read_entry(number, entry)).transpose()
@@ -343,7 +345,7 @@ impl<E: Entry> Index<E> {
     }
 }
 
-/// An entry begins with its name.
+/// An entry begins with its name. What begins with none is found under no name, and refused by `page()`.
 fn name_of(entry: &[u8]) -> &str {
     postcard::take_from_bytes(entry).map_or("", |(name, _)| name)
 }

@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Page,
     /// Authenticates the anchor file.
     Anchor,
+    /// Stands for values where they are edited but not shown.
+    Token,
     /// Seals the audit log.
     Audit,
     /// Tells keys apart in public: the key id.
@@ -33,6 +35,7 @@ impl Purpose {
             Purpose::Box => b"dkusecrets/v1/box",
             Purpose::Page => b"dkusecrets/v1/page",
             Purpose::Anchor => b"dkusecrets/v1/anchor",
+            Purpose::Token => b"dkusecrets/v1/token",
             Purpose::Audit => b"dkusecrets/v1/audit",
             Purpose::Id => b"dkusecrets/v1/key-id",
         }
@@ -193,9 +196,9 @@ mod tests {
     #[test]
     fn subkeys_differ() {
         let key = Key::from_bytes(&[1; 32]).unwrap();
-        let all =
-            [Purpose::Box, Purpose::Page, Purpose::Anchor, Purpose::Audit, Purpose::Id].map(|p| key.subkey(p).unwrap());
+        let all = [Purpose::Box, Purpose::Page, Purpose::Anchor, Purpose::Token, Purpose::Audit, Purpose::Id]
+            .map(|p| key.subkey(p).unwrap());
         assert!(all.iter().enumerate().all(|(i, k)| *k != key && !all[..i].contains(k)));
-        assert_eq!(key.id().unwrap(), all[4].bytes()[..8]);
+        assert_eq!(key.id().unwrap(), all[5].bytes()[..8]);
     }
 }

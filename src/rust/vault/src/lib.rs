@@ -1,14 +1,15 @@
 //! The encrypted store of dkusecrets: a vault keeps the secrets of people, each under a key of their own.
 //!
-//! This crate knows nothing of R and nothing of a network. `FORMAT.md` beside it describes every byte it writes.
+//! This crate uses neither R nor a network. `FORMAT.md` beside it describes every byte it writes.
 //!
 //! The layers, from the bottom; each uses only those above it in this list:
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`Error`] | everything that can go wrong, by kind |
+//! | `plain` | plaintext that wipes itself |
 //! | `platform` | file modes, owners, locks, atomic renames: all that depends on the operating system |
-//! | `plain`, `key`, `sealed_box` | plaintext and keys that wipe themselves, and the one construction that seals everything |
+//! | `key`, `sealed_box` | keys that wipe themselves, and the one construction that seals everything |
 //! | [`Rows`], [`Sqlite`] | a transaction over keyed rows; the database never sees a plaintext |
 //! | `site` | which vault this is, and the words for what is wrong with a part of it |
 //! | `slot`, `key_file`, `passphrase`, `unlocked` | the ways to the root key |
@@ -59,7 +60,7 @@ pub use info::Info;
 pub use passphrase::Passphrase;
 pub use platform::effective_user;
 pub use rows::Rows;
-pub use secret::{Change, Retention, Secret, Summary, Version};
+pub use secret::{Change, Retention, Secret, Summary, Token, Version};
 pub use slot::NewSlot;
 pub use sqlite::Sqlite;
 pub use store::{Document, Store, StoreInfo, Transaction};

@@ -90,7 +90,7 @@ impl Place {
     /// Looks at the place and refuses what is unsafe. Answers with the place in canonical paths.
     pub(crate) fn survey(&self) -> Result<(Found, Place)> {
         let mut road = Road::default();
-        let (config, there) = self.look_from_home(road.walk(&self.config))?;
+        let (config, there) = self.or_blame_home(road.walk(&self.config))?;
         if let Some(found) = &there {
             check_private_directory(&config, found)?;
         }
@@ -119,9 +119,8 @@ impl Place {
         Ok(Place { kind: self.kind, home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
     }
 
-    /// What lies at the configuration directory. Where nothing does, or something wrong, that may be because of the
-    /// home above it, which must be there.
-    fn look_from_home(
+    /// The same, unless the home is to blame, which must be there: where nothing was found, or something wrong.
+    fn or_blame_home(
         &self,
         found: Result<(PathBuf, Option<platform::Inode>)>,
     ) -> Result<(PathBuf, Option<platform::Inode>)> {
@@ -268,7 +267,8 @@ impl Road {
         }
     }
 
-    /// Whether this is the safe directory or one above it. By bytes: both are written alike.
+    /// Whether this is the safe directory or one above it. By bytes, as both are written alike: comparing paths part by
+    /// part would take a microsecond of a read.
     fn is_safe(&self, directory: &Path) -> bool {
         let rest = self.safe.as_os_str().as_encoded_bytes().strip_prefix(directory.as_os_str().as_encoded_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || directory.parent().is_none())
@@ -285,6 +285,25 @@ mod tests {
         [place.data, place.config]
     }
 
+    #[test]
+    fn what_lies_on_a_safe_way() {
+        let road = Road { safe: "/a/bc/d".into(), links: 0 };
+        for (directory, safe) in [
+            ("/", true),
+            ("/a", true),
+            ("/a/bc", true),
+            ("/a/bc/d", true),
+            ("/a/b", false),
+            ("/a/bcd", false),
+            ("/a/bc/d/e", false),
+            ("/a/bc/..", false),
+            ("/b", false),
+        ] {
+            assert_eq!(road.is_safe(Path::new(directory)), safe, "{directory}");
+        }
+        assert!(!Road::default().is_safe(Path::new("/")));
+    }
+
     /// As `tools::R_user_dir()` in R 4.2 (`tests/testthat/test-place.R` asks R itself).
     #[test]
     fn the_callers_place() {
@@ -293,6 +312,8 @@ mod tests {
         let [data, config] = DEFAULTS.map(|d| format!("/home/a/{d}/R/dkusecrets"));
         assert_eq!(of_caller(&[], home), paths(&data, &config));
         assert_eq!(of_caller(&[("XDG_DATA_HOME", "")], home), paths(&data, &config));
+        assert_eq!(of_caller(&[], None).map(|path| path.is_absolute()), [false; 2]);
+        assert_eq!(of_caller(&[("R_USER_DATA_DIR", "rel")], home), paths("rel/R/dkusecrets", &config));
         let set = [("XDG_DATA_HOME", "/x"), ("XDG_CONFIG_HOME", "/y"), ("R_USER_DATA_DIR", "/r")];
         assert_eq!(of_caller(&set, home), paths("/r/R/dkusecrets", "/y/R/dkusecrets"));
         for (says, home, found) in [
@@ -302,6 +323,8 @@ mod tests {
             ("~b/h", home, "~b/h"),
             ("~/h", None, "~/h"),
             ("h", home, "h"),
+            // Of these only one's own is known here.
+            ("~b", home, "~b"),
         ] {
             let set = [("DKUSECRETS_HOME", says), ("R_USER_DATA_DIR", "/r")];
             assert_eq!(of_caller(&set, home), paths(&format!("{found}/data"), &format!("{found}/config")), "{says}");

@@ -7,6 +7,12 @@ use zeroize::Zeroize;
 pub struct Plain(Vec<u8>);
 
 impl Plain {
+    /// Room that a vector kept in reserve may hold what was in it before.
+    fn wipe_all(&mut self) {
+        wipe(&mut self.0);
+        self.0.spare_capacity_mut().zeroize();
+    }
+
     /// Keeps the first `length` bytes and wipes the others.
     pub(crate) fn truncate(&mut self, length: usize) {
         if let Some(rest) = self.0.get_mut(length..) {
@@ -44,7 +50,7 @@ impl std::fmt::Debug for Plain {
 
 impl Drop for Plain {
     fn drop(&mut self) {
-        wipe(&mut self.0);
+        self.wipe_all();
     }
 }
 
@@ -75,5 +81,7 @@ mod tests {
         assert_eq!(&*plain, b"plaintext");
         plain.truncate(5);
         assert_eq!(&*plain, b"plain");
+        plain.wipe_all();
+        assert_eq!(&*plain, [0; 5]);
     }
 }

@@ -1,5 +1,5 @@
 //! All that depends on the operating system: owners and modes of files, locks, and renames that replace nothing.
-//! This is the file to write again for a system that is not Unix.
+//! This is the file to write again for a system that is not Unix (with `unlocked.rs`, and the defaults in `place.rs`).
 use crate::plain::Plain;
 use crate::{Error, Result};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, OFlags, RenameFlags};
@@ -24,7 +24,7 @@ pub(crate) fn look(path: &Path) -> Result<Option<Inode>> {
     }
 }
 
-/// What a path leads to. (Rust's own `Metadata` asks for more, and every read looks at some ten paths.)
+/// What lies at a path, or is open. (Rust's own `Metadata` takes a quarter longer, and every read looks at some ten paths.)
 pub(crate) struct Inode(rustix::fs::Stat);
 
 impl Inode {
@@ -199,7 +199,8 @@ pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Ino
 /// What a small private file begins with, at most `limit` bytes of it; nothing if it is not there.
 pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Plain>> {
     let Some((file, found)) = open_private(path, false)? else { return Ok(None) };
-    // As long as it was just now: no need to ask for its end.
+    // As long as it was just now. Nothing of ours grows while it is read: an anchor is written in place, and a key file
+    // appears by a rename.
     let length = usize::try_from(found.bytes()).unwrap_or(limit).min(limit);
     read_up_to(&file, length).map(Some).map_err(|e| Error::io("read", path, e))
 }

@@ -154,6 +154,25 @@ impl Change {
     }
 }
 
+/// What stands for a value where it is edited and not shown: the same for as long as the value is, and nobody can make
+/// one. It tells nothing of the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The secret's name.
+    pub name: String,
+    /// Stays the same when the secret is renamed.
+    pub id: Id,
+    /// The version, counted from 1.
+    pub version: u64,
+    /// [`Token::PREFIX`] and 64 hexadecimal digits.
+    pub text: String,
+}
+
+impl Token {
+    /// What each token begins with, and no value that is entered may.
+    pub const PREFIX: &str = "dkusecrets-unchanged:";
+}
+
 /// How much is kept for undoing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {

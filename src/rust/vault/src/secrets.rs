@@ -1,13 +1,15 @@
 //! One person's secrets as one transaction sees them: everything that can be done with them, whatever database keeps
 //! the rows, and whether it is the vault of one person or a store of many.
 use crate::index::{Index, OwnerKeys};
-use crate::key::{Id, random_id};
+use crate::key::{Id, Key, hex, random_id};
 use crate::name::close_matches;
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{BoxError, Context, open, seal};
-use crate::secret::{Head, Ledger, Removal, Secret, VersionHead};
+use crate::secret::{Head, Ledger, Removal, Secret, Token, VersionHead};
 use crate::site::{Part, Site, commit_to};
 use crate::{Change, Error, Result, Retention, Summary, Value, Version};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::sync::Arc;
 
 /// A person's index, and what leads from it to the values.
@@ -83,6 +85,25 @@ impl Secrets {
         let mut all: Vec<Summary> = self.index.all(rows)?.map(Head::summary).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
+    }
+
+    /// What stands for each live secret's value where it is edited, by name.
+    pub(crate) fn tokens(&mut self, rows: &impl Rows) -> Result<Vec<Token>> {
+        let keys = self.index.keys.clone();
+        let live = self.index.all(rows)?.filter(|head| head.is_live());
+        let mut all = live
+            .map(|head| {
+                let version = head.current().map_or(0, |v| v.version);
+                Token::new(&keys.tokens, &head.id, &head.name, version)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// What stood, or would stand, for a version of a secret.
+    pub(crate) fn token(&self, id: &Id, name: &str, version: u64) -> Result<Token> {
+        Token::new(&self.index.keys.tokens, id, name, version)
     }
 
     /// The kept versions of a secret, live or removed, newest first.
@@ -319,6 +340,16 @@ impl Secrets {
         let removals: Vec<Removal> = self.index.all(rows)?.filter_map(|h| h.removed).collect();
         self.index.ledger().schedule(removals.into_iter());
         Ok(())
+    }
+}
+
+impl Token {
+    fn new(key: &Key, id: &Id, name: &str, version: u64) -> Result<Token> {
+        let mac =
+            <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes()).map_err(|_| Error::Internal("HMAC key length"))?;
+        let mac = mac.chain_update(id).chain_update(version.to_be_bytes()).chain_update(name.as_bytes());
+        let text = format!("{}{}", Token::PREFIX, hex(&mac.finalize().into_bytes()));
+        Ok(Token { name: name.into(), id: *id, version, text })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::site::Site;
 use crate::slot::{NewSlot, RootKey};
 use crate::sqlite::{Durability, Lasting, Sqlite};
 use crate::sync::lock;
-use crate::{Change, Error, Result, Retention, Secret, Summary, Value, Version, chain, platform};
+use crate::{Change, Error, Result, Retention, Secret, Summary, Token, Value, Version, chain, platform};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -170,6 +170,11 @@ impl Store {
     /// A person's secrets without their values, removed ones included, by name.
     pub fn list(&self, person: &Id) -> Result<Vec<Summary>> {
         self.read(person, |rows, secrets| secrets.list(rows))
+    }
+
+    /// What stands for each live secret's value where it is edited, by name.
+    pub fn tokens(&self, person: &Id) -> Result<Vec<Token>> {
+        self.read(person, |rows, secrets| secrets.tokens(rows))
     }
 
     /// The kept versions of a secret, newest first.
@@ -489,6 +494,24 @@ impl Transaction<'_> {
         let secrets = self.secrets(person)?;
         secrets.purged = true;
         secrets.purge(rows, &name, now)
+    }
+
+    /// One secret, as this change has left it.
+    pub fn get(&mut self, person: &Id, name: &str) -> Result<Secret> {
+        let name = check_name(name)?;
+        let (rows, today) = (self.rows, self.store.today());
+        self.secrets(person)?.get(rows, &name, today)
+    }
+
+    /// What stands for each live secret's value, as this change has left them.
+    pub fn tokens(&mut self, person: &Id) -> Result<Vec<Token>> {
+        let rows = self.rows;
+        self.secrets(person)?.tokens(rows)
+    }
+
+    /// What stood for a version of a secret.
+    pub fn token(&mut self, person: &Id, id: &Id, name: &str, version: u64) -> Result<Token> {
+        self.secrets(person)?.token(id, name, version)
     }
 
     /// A person's secrets without their values, as this change has left them.
