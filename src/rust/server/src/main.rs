@@ -1,1 +1,172 @@
-fn main() {}
+//! The program `dkusecrets`: one's own secrets from a shell, and one store for many people, served with DSS's public API.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `cli` | what the program can be told |
+//! | `commands` | what the owner of a store does with it |
+//! | `client` | asking the server that has a store open |
+//! | `own` | one's own vault, from a shell |
+//! | `serve` | listening, and stopping |
+//! | `http` | the routes |
+//! | `identity` | who is asking |
+//! | `server` | a store while it is served |
+//! | `people` | people, groups, keys and rules, as documents in the store |
+//! | `problem` | what can go wrong |
+
+mod cli;
+mod client;
+mod commands;
+mod http;
+mod identity;
+mod own;
+mod people;
+mod problem;
+mod serve;
+mod server;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use cli::{Audit, Cli, Group, Key, User};
+use commands::Command;
+use problem::{Problem, Result};
+use serde_json::{Value, json};
+use server::Server;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use vault::Store;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("dkusecrets: {}", problem.message);
+            match problem.status {
+                axum::http::StatusCode::SERVICE_UNAVAILABLE => ExitCode::from(3),
+                _ => ExitCode::from(1),
+            }
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let print = |answer: &Value| own::print(answer, cli.json);
+    match &cli.command {
+        cli::Command::Init { admin, allow_impersonation } => {
+            let data = data_of(cli)?;
+            print(&init(data, admin, *allow_impersonation)?)
+        }
+        cli::Command::Serve(places) => serve_store(data_of(cli)?, places),
+        cli::Command::User(user) => print(&on_store(
+            data_of(cli)?,
+            &match user {
+                User::Add { login, group } => Command::UserAdd { login: login.clone(), groups: group.clone() },
+                User::List => Command::UserList,
+                User::Remove { login } => Command::UserRemove { login: login.clone() },
+                User::Link { login, uid } => Command::UserLink { login: login.clone(), uid: *uid },
+            },
+        )?),
+        cli::Command::Group(group) => print(&on_store(
+            data_of(cli)?,
+            &match group {
+                Group::Add { name, description } => {
+                    Command::GroupAdd { name: name.clone(), description: description.clone() }
+                }
+                Group::List => Command::GroupList,
+            },
+        )?),
+        cli::Command::Key(Key::Confirm { id, socket }) => {
+            let body = json!({ "id": id }).to_string().into_bytes();
+            client::request(socket, "POST", "/dkusecrets/v1/keys/confirm", body).map(drop)
+        }
+        cli::Command::Key(Key::Create { user, label, days }) => {
+            let expires = days.map(|days| server::now() + i64::from(days) * 24 * 60 * 60 * 1000);
+            let command = Command::KeyCreate { user: user.clone(), label: label.clone(), expires };
+            let made = on_store(data_of(cli)?, &command)?;
+            if !cli.json {
+                // Alone on standard output, so that a script can take it.
+                own::line(made["key"].as_str().unwrap_or_default())?;
+                if made["confirmed"] == false {
+                    eprintln!(
+                        "dkusecrets: this key opens no secret until {user} confirms it: dkusecrets key confirm {}",
+                        made["id"].as_str().unwrap_or_default()
+                    );
+                }
+                return Ok(());
+            }
+            print(&made)
+        }
+        cli::Command::Key(Key::List { user }) => {
+            print(&on_store(data_of(cli)?, &Command::KeyList { user: user.clone() })?)
+        }
+        cli::Command::Key(Key::Revoke { id }) => {
+            print(&on_store(data_of(cli)?, &Command::KeyRevoke { id: id.clone() })?)
+        }
+        cli::Command::Audit(Audit::Verify) => print(&on_store(data_of(cli)?, &Command::AuditVerify)?),
+        cli::Command::Audit(Audit::List { most }) => {
+            print(&on_store(data_of(cli)?, &Command::AuditList { most: *most })?)
+        }
+        cli::Command::Status if cli.data.is_some() => print(&on_store(data_of(cli)?, &Command::Status)?),
+        cli::Command::Status => print(&own::status()),
+        own_command if cli.data.is_some() => {
+            let _ = own_command;
+            Err(Problem::bad(
+                "secrets are personal: ask the server for yours, as yourself; --data is for the store's owner",
+            ))
+        }
+        cli::Command::Set { name, description } => own::set(name, description.clone()),
+        cli::Command::Get { name } => own::get(name, cli.json),
+        cli::Command::List => print(&own::list()?),
+        cli::Command::Remove { name } => own::remove(name),
+    }
+}
+
+fn data_of(cli: &Cli) -> Result<&Path> {
+    let wrong = || Cli::command().error(ErrorKind::MissingRequiredArgument, "which store? --data DIR says so");
+    cli.data.as_deref().map_or_else(|| wrong().exit(), Ok)
+}
+
+/// Makes a store. The administrator who is also its owner on this machine is known by user id from the start.
+fn init(data: &Path, admin: &str, allow_impersonation: bool) -> Result<Value> {
+    let data = absolute(data)?;
+    Store::create(&data)?;
+    let uid = vault::effective_user();
+    let own = matches!(nix::unistd::User::from_uid(uid.into()), Ok(Some(user)) if user.name == admin);
+    let server = Server::new(Store::open(&data)?);
+    let begin = Command::Begin { admin: admin.into(), uid: own.then_some(uid), allow_impersonation };
+    let person = commands::run(&server, &begin)?;
+    Ok(json!({ "store": server.store.info().id, "data": data, "admin": person["login"], "uid": person["uid"] }))
+}
+
+/// Runs a command on a store, or has the server run it that has it open.
+fn on_store(data: &Path, command: &Command) -> Result<Value> {
+    let data = absolute(data)?;
+    match Store::open(&data) {
+        Ok(store) => commands::run(&Server::new(store), command),
+        Err(vault::Error::InUse(_)) => client::ask(&data, command),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn serve_store(data: &Path, places: &cli::Serve) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("DKUSECRETS_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .json()
+        .init();
+    let data = absolute(data)?;
+    let server = Arc::new(Server::new(Store::open(&data)?));
+    let places =
+        serve::Places { listen: places.listen, socket: places.socket.clone(), behind_proxy: places.behind_tls_proxy };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Problem::internal(format!("cannot start: {e}")))?;
+    runtime.block_on(serve::serve(server, places, &data))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Problem::bad(format!("{}: {e}", path.display())))
+}

@@ -1,0 +1,160 @@
+//! What the program can be told: help, usage and checks come from here.
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Your own secrets from a shell, and one store for many people.
+///
+/// Without --data, commands are about your own vault, the one that R reads. With --data, they are about the store of a
+/// server: its owner can run them whether a server has it open or not.
+///
+/// Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 unavailable.
+#[derive(Debug, Parser)]
+#[command(name = "dkusecrets", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The directory of a server's store
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the store of a server, and its first administrator
+    Init {
+        /// The administrator's login
+        #[arg(long, value_name = "LOGIN")]
+        admin: String,
+        /// Let administrators act as other people (every such act is in the log of whom it is about)
+        #[arg(long)]
+        allow_impersonation: bool,
+    },
+    /// Serve a store until SIGTERM
+    Serve(Serve),
+    /// People of a store
+    #[command(subcommand)]
+    User(User),
+    /// Groups of a store
+    #[command(subcommand)]
+    Group(Group),
+    /// API keys of a store
+    #[command(subcommand)]
+    Key(Key),
+    /// The log of a store
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Where a store, or your vault, is and how it is
+    Status,
+    /// Store a secret of yours: the value comes from standard input, or is asked for without showing it
+    Set {
+        /// The secret's name
+        name: String,
+        /// What it is for
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// Print the value of a secret of yours, byte for byte
+    Get {
+        /// The secret's name
+        name: String,
+    },
+    /// List your secrets, without values
+    List,
+    /// Remove a secret of yours; dkuRestoreSecret() in R brings it back
+    Remove {
+        /// The secret's name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen: loopback, unless a proxy in front does TLS
+    #[arg(long, value_name = "HOST:PORT", env = "DKUSECRETS_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// A Unix socket to listen on: who connects is known by the kernel
+    #[arg(long, value_name = "PATH", env = "DKUSECRETS_SERVE_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// A proxy in front does TLS, so other addresses than loopback may be served
+    #[arg(long, env = "DKUSECRETS_BEHIND_TLS_PROXY")]
+    pub behind_tls_proxy: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add somebody
+    Add {
+        login: String,
+        /// A group they are to be in; may be given more than once
+        #[arg(long, value_name = "NAME")]
+        group: Vec<String>,
+    },
+    /// Who there is
+    List,
+    /// Remove somebody, with their secrets and keys
+    Remove { login: String },
+    /// Let somebody be known by a user id of this machine
+    Link {
+        login: String,
+        #[arg(long)]
+        uid: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Add a group
+    Add {
+        name: String,
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// Which groups there are
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key; it is printed once, alone
+    Create {
+        /// Whose key it is
+        #[arg(long, value_name = "LOGIN")]
+        user: String,
+        /// What it is for
+        #[arg(long, value_name = "TEXT")]
+        label: String,
+        /// For how many days it holds; for ever if this is not given
+        #[arg(long, value_name = "DAYS")]
+        days: Option<u32>,
+    },
+    /// Which keys there are, never the keys themselves
+    List {
+        /// Only this person's
+        #[arg(long, value_name = "LOGIN")]
+        user: Option<String>,
+    },
+    /// Revoke a key
+    Revoke { id: String },
+    /// Say that a key which somebody else made for you is to open your secrets
+    Confirm {
+        id: String,
+        /// The server's socket
+        #[arg(long, value_name = "PATH", env = "DKUSECRETS_SOCKET", default_value = "/run/dkusecrets/dkusecrets.sock")]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Look whether an event was changed, dropped, cut off, moved or hidden
+    Verify,
+    /// The last events
+    List {
+        #[arg(long, default_value_t = 100)]
+        most: usize,
+    },
+}

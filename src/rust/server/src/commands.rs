@@ -1,0 +1,207 @@
+//! What the owner of a store does with it, as a request and an answer in JSON: the program runs them itself, or asks the
+//! server that has the store open. Either way it is the same function.
+use crate::people::{self, ApiKey, Group, Person};
+use crate::problem::{Problem, Result};
+use crate::server::{Server, event, now};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vault::Event;
+
+/// A command of the store's owner.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// The first people of a new store.
+    Begin {
+        admin: String,
+        uid: Option<u32>,
+        allow_impersonation: bool,
+    },
+    UserAdd {
+        login: String,
+        groups: Vec<String>,
+    },
+    UserList,
+    UserRemove {
+        login: String,
+    },
+    UserLink {
+        login: String,
+        uid: u32,
+    },
+    GroupAdd {
+        name: String,
+        description: String,
+    },
+    GroupList,
+    KeyCreate {
+        user: String,
+        label: String,
+        expires: Option<i64>,
+    },
+    KeyList {
+        user: Option<String>,
+    },
+    KeyRevoke {
+        id: String,
+    },
+    AuditList {
+        most: usize,
+    },
+    AuditVerify,
+    Verify,
+    Status,
+}
+
+/// Runs a command; what it has done is in the log.
+pub fn run(server: &Server, command: &Command) -> Result<Value> {
+    let owner = |action: &str, about: &[people::Id], names: Vec<String>| Event {
+        who: "the owner of the store".into(),
+        from: format!("uid {}", vault::effective_user()),
+        names,
+        ..event(action, about)
+    };
+    match command {
+        Command::Begin { admin, uid, allow_impersonation } => server.change(|change| {
+            let description = "Who is here manages people, groups and keys".to_owned();
+            people::save_group(change, &Group { name: people::ADMINISTRATORS.into(), description })?;
+            let rules = people::Rules { allow_impersonation: *allow_impersonation, ..people::Rules::default() };
+            people::save_rules(change, &rules)?;
+            let mut person = people::add(change, admin)?;
+            person.groups = vec![people::ADMINISTRATORS.into()];
+            people::save(change, &person)?;
+            if let Some(uid) = uid {
+                people::link(change, &mut person, *uid)?;
+            }
+            change.record(owner("store made", &[person.id], vec![admin.clone()]));
+            Ok(person_json(&person))
+        }),
+        Command::UserAdd { login, groups } => server.change(|change| {
+            let mut person = people::add(change, login)?;
+            person.groups.clone_from(groups);
+            people::save(change, &person)?;
+            change.record(owner("user added", &[person.id], vec![login.clone()]));
+            Ok(person_json(&person))
+        }),
+        Command::UserList => Ok(people::everybody(&server.store)?.iter().map(person_json).collect()),
+        Command::UserRemove { login } => {
+            let person = server.person(login)?;
+            server.change(|change| {
+                change.record(owner("user removed", &[person.id], vec![login.clone()]));
+                people::remove(change, &server.store, &person)
+            })?;
+            Ok(json!({ "removed": login }))
+        }
+        Command::UserLink { login, uid } => {
+            let mut person = server.person(login)?;
+            server.change(|change| {
+                people::link(change, &mut person, *uid)?;
+                change.record(owner("user linked", &[person.id], vec![login.clone(), format!("uid {uid}")]));
+                Ok(person_json(&person))
+            })
+        }
+        Command::GroupAdd { name, description } => server.change(|change| {
+            if people::group(change, name)?.is_some() {
+                return Err(Problem::exists(format!("the group {name} already exists")));
+            }
+            people::save_group(change, &Group { name: name.clone(), description: description.clone() })?;
+            change.record(owner("group added", &[], vec![name.clone()]));
+            Ok(json!({ "name": name }))
+        }),
+        Command::GroupList => {
+            let all = people::groups(&server.store)?;
+            Ok(all.iter().map(|group| json!({ "name": group.name, "description": group.description })).collect())
+        }
+        Command::KeyCreate { user, label, expires } => key_create(server, user, label, *expires, &owner),
+        Command::KeyList { user } => {
+            let all = people::keys(&server.store)?;
+            let wanted = all.iter().filter(|(_, key)| user.is_none() || key.user == *user);
+            Ok(wanted.map(|(_, key)| crate::http::described(key)).collect())
+        }
+        Command::KeyRevoke { id } => {
+            let found = people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == *id);
+            let (hash, key) = found.ok_or_else(|| Problem::not_found(format!("there is no API key {id}")))?;
+            server.change(|change| {
+                let person = key.user.as_deref().map(|login| people::person(change, login)).transpose()?.flatten();
+                let about: Vec<people::Id> = person.iter().map(|person| person.id).collect();
+                change.record(owner("key revoked", &about, vec![id.clone()]));
+                people::remove_key(change, &hash)
+            })?;
+            Ok(json!({ "revoked": id }))
+        }
+        Command::AuditList { most } => {
+            let all = server.store.events(*most)?;
+            Ok(all.iter().map(|(number, event)| event_json(*number, event)).collect())
+        }
+        Command::AuditVerify => Ok(json!({ "events": server.store.verify_events()?, "verified": true })),
+        Command::Verify => Ok(json!({ "values": server.store.verify()?, "verified": true })),
+        Command::Status => {
+            let info = server.store.info();
+            Ok(json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "store": info.id,
+                "database": info.database,
+                "users": people::everybody(&server.store)?.len(),
+                "keys": people::keys(&server.store)?.len(),
+                "events": info.events,
+                "allow_impersonation": people::rules(&server.store)?.allow_impersonation,
+            }))
+        }
+    }
+}
+
+/// A key that the owner of the store makes for somebody: it opens nothing until they confirm it, unless acting as others
+/// is allowed, or they are the owner.
+fn key_create(
+    server: &Server,
+    user: &str,
+    label: &str,
+    expires: Option<i64>,
+    owner: &impl Fn(&str, &[people::Id], Vec<String>) -> Event,
+) -> Result<Value> {
+    let person = server.person(user)?;
+    let confirmed = people::rules(&server.store)?.allow_impersonation || person.uid == Some(vault::effective_user());
+    let key = ApiKey {
+        id: people::random_text(16)?,
+        user: Some(user.into()),
+        label: label.into(),
+        description: String::new(),
+        created_on: now(),
+        created_by: "the owner of the store".into(),
+        expires,
+        confirmed,
+        administrator: false,
+    };
+    let text = server.change(|change| {
+        change.record(owner("key made", &[person.id], vec![key.id.clone()]));
+        people::add_key(change, &key)
+    })?;
+    Ok(json!({ "id": key.id, "user": user, "label": label, "confirmed": confirmed, "key": text.as_str() }))
+}
+
+fn person_json(person: &Person) -> Value {
+    json!({
+        "login": person.login,
+        "displayName": person.display_name,
+        "groups": person.groups,
+        "enabled": person.enabled,
+        "uid": person.uid,
+    })
+}
+
+/// An event as it is shown.
+pub fn event_json(number: u64, event: &Event) -> Value {
+    let claims: serde_json::Map<String, Value> =
+        event.claims.iter().map(|(name, says)| (name.clone(), says.as_str().into())).collect();
+    json!({
+        "seq": number,
+        "time": event.time,
+        "who": event.who,
+        "behalf": event.behalf,
+        "from": event.from,
+        "action": event.action,
+        "names": event.names,
+        "outcome": event.outcome,
+        "claims": claims,
+    })
+}

@@ -1,0 +1,180 @@
+//! Who one is, with one's secrets; one's own tickets and keys.
+use super::{Answer, DSS_VERSION, Input};
+use crate::identity::{Caller, Source};
+use crate::people::{self, ApiKey};
+use crate::problem::{Problem, Result};
+use crate::server::{Server, now};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// `GET /auth/info`: in DSS's words.
+pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    let source = match caller.source {
+        Source::Key => "PERSONAL_API_KEY",
+        Source::Ticket => "TICKET",
+        Source::Kernel => "OS_USER",
+    };
+    let via: Vec<&String> = caller.acting.iter().collect();
+    let Some(person) = &caller.person else {
+        return Ok(json!({ "authSource": source, "via": via, "authIdentifier": caller.name }));
+    };
+    let mut info = json!({
+        "authSource": source,
+        "via": via,
+        "authIdentifier": person.login,
+        "groups": person.groups,
+        "userProfile": person.profile,
+        "associatedDSSUser": person.login,
+        "userForImpersonation": person.login,
+    });
+    if input.flag("withSecrets") {
+        let person = caller.opener()?;
+        let all = server.store.get_all(&person.id)?;
+        let names = all.iter().map(|secret| secret.name.clone()).collect();
+        server.record(caller.event("read all", &[], names))?;
+        let one = |secret: &vault::Secret| json!({ "key": secret.name, "value": secret.value.expose() });
+        info["secrets"] = all.iter().map(one).collect();
+    }
+    Ok(info)
+}
+
+/// `POST /auth/ticket`: a ticket that is what the caller is.
+pub fn ticket(server: &Server, caller: &Caller, _: &Input) -> Answer {
+    let person = caller.someone()?;
+    let (_, ticket) = server.issue_ticket(&person.login, caller.acting.clone(), caller.opens)?;
+    server.record(caller.event("ticket", &[], Vec::new()))?;
+    Ok(json!({ "ticket": ticket.as_str() }))
+}
+
+/// `GET /instance-info`.
+pub fn instance(server: &Server, _: &Caller, _: &Input) -> Answer {
+    Ok(json!({
+        "dssVersion": DSS_VERSION,
+        "nodeId": server.store.info().id,
+        "nodeName": "dkusecrets",
+        "nodeType": "DESIGN",
+    }))
+}
+
+/// A key as it is listed: never the key itself.
+pub fn described(key: &ApiKey) -> Value {
+    json!({
+        "id": key.id,
+        "user": key.user,
+        "label": key.label,
+        "description": key.description,
+        "createdOn": key.created_on,
+        "createdBy": key.created_by,
+        "expiresOn": key.expires,
+        "confirmed": key.confirmed,
+    })
+}
+
+/// What is said of a key that is to be made or changed.
+#[derive(Deserialize)]
+pub struct Wanted {
+    #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    pub description: Option<String>,
+    /// In milliseconds since 1970.
+    #[serde(default, rename = "expiresOn")]
+    pub expires: Option<i64>,
+    /// Whose it is to be, for administrators.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+impl Wanted {
+    /// A new key of `user`, made by the caller.
+    pub fn key(&self, user: Option<&str>, made_by: &Caller, confirmed: bool) -> Result<ApiKey> {
+        if self.expires.is_some_and(|end| end <= now()) {
+            return Err(Problem::bad("expiresOn is over already"));
+        }
+        Ok(ApiKey {
+            id: people::random_text(16)?,
+            user: user.map(Into::into),
+            label: self.label.clone().unwrap_or_default(),
+            description: self.description.clone().unwrap_or_default(),
+            created_on: now(),
+            created_by: made_by.acting.clone().unwrap_or_else(|| made_by.name.clone()),
+            expires: self.expires,
+            confirmed,
+            administrator: false,
+        })
+    }
+}
+
+/// Stores a new key, and answers with it for the only time.
+pub fn store_key(server: &Server, caller: &Caller, key: &ApiKey) -> Answer {
+    let text = server.change(|change| {
+        let owner = key.user.as_deref().map(|login| people::person(change, login)).transpose()?.flatten();
+        let about: Vec<people::Id> = owner.iter().map(|person| person.id).collect();
+        change.record(caller.event("key made", &about, vec![key.id.clone()]));
+        people::add_key(change, key)
+    })?;
+    let mut made = described(key);
+    made["key"] = text.as_str().into();
+    Ok(made)
+}
+
+/// One of the caller's own keys, with its hash. Somebody else's is as one that is not there.
+fn own(server: &Server, caller: &Caller, id: &str) -> Result<(String, ApiKey)> {
+    let login = &caller.someone()?.login;
+    let found =
+        people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == id && key.user.as_ref() == Some(login));
+    found.ok_or_else(|| Problem::not_found(format!("there is no personal API key {id} of yours")))
+}
+
+pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer {
+    let login = &caller.someone()?.login;
+    let all = people::keys(&server.store)?;
+    Ok(all.iter().filter(|(_, key)| key.user.as_ref() == Some(login)).map(|(_, key)| described(key)).collect())
+}
+
+/// A key can do what its owner can: who has a credential that opens nothing makes keys that open nothing.
+pub fn create_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    let login = caller.someone()?.login.clone();
+    let key = input.json::<Wanted>()?.key(Some(&login), caller, caller.opens)?;
+    store_key(server, caller, &key)
+}
+
+pub fn key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    Ok(described(&own(server, caller, input.part("id"))?.1))
+}
+
+/// Only label and description change.
+pub fn save_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    let (hash, mut key) = own(server, caller, input.part("id"))?;
+    let wanted: Wanted = input.json()?;
+    key.label = wanted.label.unwrap_or(key.label);
+    key.description = wanted.description.unwrap_or(key.description);
+    server.change(|change| {
+        change.record(caller.event("key described", &[], vec![key.id.clone()]));
+        people::save_key(change, &hash, &key)
+    })?;
+    Ok(described(&key))
+}
+
+pub fn delete_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    let (hash, key) = own(server, caller, input.part("id"))?;
+    server.change(|change| {
+        change.record(caller.event("key revoked", &[], vec![key.id.clone()]));
+        people::remove_key(change, &hash)
+    })?;
+    Ok(json!({}))
+}
+
+/// Says that a key which somebody else has made for the caller is to open the caller's secrets.
+pub fn confirm(server: &Server, caller: &Caller, id: &str) -> Result<()> {
+    caller.opener()?;
+    if caller.acting.is_some() {
+        return Err(Problem::not_allowed("only the owner of a key confirms it, and nobody who acts as the owner"));
+    }
+    let (hash, mut key) = own(server, caller, id)?;
+    key.confirmed = true;
+    server.change(|change| {
+        change.record(caller.event("key confirmed", &[], vec![key.id.clone()]));
+        people::save_key(change, &hash, &key)
+    })
+}

@@ -1,0 +1,279 @@
+//! The document of a user's settings, in which DSS's clients edit secrets: they send back the whole of what they were
+//! given. What stands for a value there is a token, and a save is merged with what others have saved meanwhile.
+use super::{Answer, Input};
+use crate::identity::Caller;
+use crate::people::{self, Person};
+use crate::problem::{Problem, Result};
+use crate::server::Server;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use vault::{Change, Token, Transaction};
+
+/// What a document says, as far as it can change anything.
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    secrets: Option<Vec<Edited>>,
+    /// Which secrets, in which versions, the editor was given.
+    #[serde(default, rename = "dkusecretsRevision")]
+    revision: Option<String>,
+    #[serde(default, rename = "userProperties")]
+    user_properties: Option<Map<String, Value>>,
+    #[serde(default)]
+    preferences: Option<Map<String, Value>>,
+    // For administrators.
+    #[serde(default, rename = "displayName")]
+    display_name: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    groups: Option<Vec<String>>,
+    #[serde(default)]
+    enabled: Option<bool>,
+    #[serde(default, rename = "userProfile")]
+    profile: Option<String>,
+    #[serde(default, rename = "adminProperties")]
+    admin_properties: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Edited {
+    name: String,
+    value: String,
+}
+
+/// `GET /current-user`.
+pub fn own(server: &Server, caller: &Caller, _: &Input) -> Answer {
+    let person = caller.someone()?;
+    Ok(document(person, &shown(server, caller, person)?))
+}
+
+/// `PUT /current-user`: only what is one's own changes.
+pub fn save_own(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    let wanted: Document = input.json()?;
+    let login = caller.someone()?.login.clone();
+    let person = server.change(|change| {
+        let mut person = again(change, &login)?;
+        person.user_properties = wanted.user_properties.unwrap_or(person.user_properties);
+        person.preferences = wanted.preferences.unwrap_or(person.preferences);
+        people::save(change, &person)?;
+        // Who is shown none has none to save.
+        if let Some(secrets) = wanted.secrets.as_ref().filter(|secrets| !secrets.is_empty() || caller.opens) {
+            merge(change, caller, &person, secrets, wanted.revision.as_deref())?;
+        }
+        Ok(person)
+    })?;
+    Ok(document(&person, &shown(server, caller, &person)?))
+}
+
+/// `GET /admin/users/{login}`: the secrets of somebody else are not shown, not even by name.
+pub fn of_user(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    caller.administrator()?;
+    let person = server.person(input.part("login"))?;
+    Ok(document(&person, &shown(server, caller, &person)?))
+}
+
+/// `PUT /admin/users/{login}`.
+pub fn save_user(server: &Server, caller: &Caller, input: &Input) -> Answer {
+    caller.administrator()?;
+    let wanted: Document = input.json()?;
+    let login = input.part("login");
+    server.person(login)?;
+    let own = is_own(caller, login);
+    let person = server.change(|change| {
+        let person = edit(change, login, &wanted)?;
+        change.record(caller.event("user changed", &[person.id], vec![login.into()]));
+        if let Some(secrets) = wanted.secrets.as_ref().filter(|secrets| !secrets.is_empty() || own && caller.opens) {
+            if !own {
+                return Err(Problem::not_allowed(
+                    "the secrets of another user are theirs: act as that user (X-DKU-ProxyUser), where that is allowed",
+                ));
+            }
+            merge(change, caller, &person, secrets, wanted.revision.as_deref())?;
+        }
+        Ok(person)
+    })?;
+    Ok(document(&person, &shown(server, caller, &person)?))
+}
+
+/// Changes what administrators may change of a person.
+pub fn edit_json(change: &mut Transaction, login: &str, document: &Value) -> Result<Person> {
+    let wanted: Document = Document::deserialize(document)
+        .map_err(|_| Problem::bad("a user's document has not the fields that are needed"))?;
+    edit(change, login, &wanted)
+}
+
+fn edit(change: &mut Transaction, login: &str, wanted: &Document) -> Result<Person> {
+    let mut person = again(change, login)?;
+    let set = |to: &mut String, from: &Option<String>| {
+        if let Some(from) = from {
+            to.clone_from(from);
+        }
+    };
+    set(&mut person.display_name, &wanted.display_name);
+    set(&mut person.email, &wanted.email);
+    set(&mut person.profile, &wanted.profile);
+    person.groups = wanted.groups.clone().unwrap_or(person.groups);
+    person.enabled = wanted.enabled.unwrap_or(person.enabled);
+    person.user_properties = wanted.user_properties.clone().unwrap_or(person.user_properties);
+    person.admin_properties = wanted.admin_properties.clone().unwrap_or(person.admin_properties);
+    person.preferences = wanted.preferences.clone().unwrap_or(person.preferences);
+    people::save(change, &person)?;
+    Ok(person)
+}
+
+fn again(change: &Transaction, login: &str) -> Result<Person> {
+    people::person(change, login)?.ok_or_else(|| Problem::not_found(format!("there is no user {login}")))
+}
+
+fn is_own(caller: &Caller, login: &str) -> bool {
+    caller.person.as_ref().is_some_and(|person| person.login == login)
+}
+
+/// What stands for the person's secrets, if they are the caller's to see.
+fn shown(server: &Server, caller: &Caller, person: &Person) -> Result<Vec<Token>> {
+    if is_own(caller, &person.login) && caller.opens { Ok(server.store.tokens(&person.id)?) } else { Ok(Vec::new()) }
+}
+
+/// The same for as long as nothing changes: no time and nothing random is in it.
+fn document(person: &Person, tokens: &[Token]) -> Value {
+    let secrets: Vec<Value> =
+        tokens.iter().map(|token| json!({ "name": token.name, "value": token.text, "secret": true })).collect();
+    json!({
+        "login": person.login,
+        "displayName": person.display_name,
+        "email": person.email,
+        "groups": person.groups,
+        "userProfile": person.profile,
+        "sourceType": "LOCAL",
+        "enabled": person.enabled,
+        "secrets": secrets,
+        "credentials": {},
+        "userProperties": person.user_properties,
+        "adminProperties": person.admin_properties,
+        "preferences": person.preferences,
+        "dkusecretsRevision": revision(tokens),
+    })
+}
+
+/// Ids and versions, which tell nobody anything; what is made up there harms only who made it up.
+fn revision(tokens: &[Token]) -> String {
+    let bytes: Vec<u8> =
+        tokens.iter().flat_map(|token| token.id.into_iter().chain(token.version.to_be_bytes())).collect();
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn parse_revision(text: &str) -> Option<Vec<(people::Id, u64)>> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (entries, []) = bytes.as_chunks::<24>() else { return None };
+    let one = |entry: &[u8; 24]| {
+        let (id, version) = entry.split_first_chunk::<16>()?;
+        Some((*id, u64::from_be_bytes(version.try_into().ok()?)))
+    };
+    entries.iter().map(one).collect()
+}
+
+/// What is to be done for one name.
+#[derive(Debug, PartialEq, Eq)]
+enum Step<'d> {
+    Set(&'d str, &'d str),
+    Remove(&'d str),
+}
+
+/// Applies what an editor has changed since he was given a document, and leaves what others have. Two different changes
+/// of one name are a conflict, and then nothing changes.
+fn merge(
+    change: &mut Transaction,
+    caller: &Caller,
+    person: &Person,
+    secrets: &[Edited],
+    revision: Option<&str>,
+) -> Result<()> {
+    caller.opener()?;
+    let now = change.tokens(&person.id)?;
+    let before = match revision {
+        Some(text) => {
+            parse_revision(text).ok_or_else(|| Problem::bad("dkusecretsRevision is not one that was given out"))?
+        }
+        None => Vec::new(),
+    };
+    let before: BTreeMap<people::Id, u64> = before.into_iter().collect();
+    // The last of two of the same name counts, as DSS's clients replace by dropping and adding.
+    let edited: BTreeMap<&str, &str> = secrets.iter().map(|s| (s.name.as_str(), s.value.as_str())).collect();
+    let mut steps = Vec::new();
+    for (&name, &value) in &edited {
+        let current = now.iter().find(|token| token.name == name);
+        if value.starts_with(Token::PREFIX) {
+            if !is_token_of(change, person, name, value, current, &before)? {
+                return Err(Problem::bad(format!(
+                    "the value of {name} is the token of another secret or version: read the document again"
+                )));
+            }
+            continue;
+        }
+        match current {
+            Some(token) if before.get(&token.id) == Some(&token.version) || revision.is_none() => {
+                steps.push(Step::Set(name, value));
+            }
+            // Somebody has set it since: to the same, or there are two opinions.
+            Some(_) if change.get(&person.id, name)?.value.expose() == value => {}
+            Some(_) => return Err(changed_meanwhile(name)),
+            None => steps.push(Step::Set(name, value)),
+        }
+    }
+    for token in &now {
+        match before.get(&token.id) {
+            Some(version) if !edited.contains_key(token.name.as_str()) => {
+                if *version != token.version {
+                    return Err(changed_meanwhile(&token.name));
+                }
+                steps.push(Step::Remove(&token.name));
+            }
+            _ => {}
+        }
+    }
+    let mut names = BTreeSet::new();
+    for step in &steps {
+        match *step {
+            Step::Set(name, value) => {
+                change.set(&person.id, name, &vault::Value::new(value.as_bytes())?, &Change::default())?;
+                names.insert(name.to_owned());
+            }
+            Step::Remove(name) => {
+                change.remove(&person.id, name, None)?;
+                names.insert(name.to_owned());
+            }
+        }
+    }
+    if !names.is_empty() {
+        change.record(caller.event("saved", &[], names.into_iter().collect()));
+    }
+    Ok(())
+}
+
+/// Whether a token stands for what a name has now, or had when the document was given out.
+fn is_token_of(
+    change: &mut Transaction,
+    person: &Person,
+    name: &str,
+    value: &str,
+    current: Option<&Token>,
+    before: &BTreeMap<people::Id, u64>,
+) -> Result<bool> {
+    if current.is_some_and(|token| token.text == value) {
+        return Ok(true);
+    }
+    for (id, version) in before {
+        if change.token(&person.id, id, name, *version)?.text == value {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn changed_meanwhile(name: &str) -> Problem {
+    Problem::conflict(format!("{name} was changed by somebody else since this document was read: read it again"))
+}

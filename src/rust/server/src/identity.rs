@@ -1,0 +1,309 @@
+//! Who is asking: the kernel says, or a credential does. A credential that is wrong is refused, and never followed by
+//! another way in.
+use crate::people::{self, Id, Person};
+use crate::problem::{Problem, Result};
+use crate::server::{Server, event, now};
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::net::SocketAddr;
+use vault::Event;
+use zeroize::Zeroizing;
+
+/// The other end of a connection, as the kernel tells it.
+#[derive(Debug, Clone, Copy)]
+pub enum Peer {
+    Network(SocketAddr),
+    /// A process of this machine. The process id is a hint: the kernel may have given it to another since.
+    Process {
+        uid: u32,
+        pid: Option<i32>,
+    },
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Peer::Network(address) => write!(f, "{}", address.ip()),
+            Peer::Process { uid, pid: Some(pid) } => write!(f, "uid {uid} pid {pid}"),
+            Peer::Process { uid, pid: None } => write!(f, "uid {uid}"),
+        }
+    }
+}
+
+/// How somebody was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Key,
+    Ticket,
+    Kernel,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub source: Source,
+    /// Whom the answer is for; none for a key of nobody.
+    pub person: Option<Person>,
+    /// What the caller is called: a login, or the id of a key of nobody.
+    pub name: String,
+    /// The administrator who acts as `person`.
+    pub acting: Option<String>,
+    pub administrator: bool,
+    /// Whether this credential opens the person's secrets.
+    pub opens: bool,
+    /// Whether it is the owner of the store, on its own machine, who has the root key.
+    pub owner: bool,
+    from: String,
+    claims: Vec<(String, String)>,
+}
+
+/// What a caller may say of itself, for the log: nobody vouches for it.
+const CLAIMS: [(&str, &str); 4] = [
+    ("x-dkusecrets-script", "script"),
+    ("x-dkusecrets-kind", "kind"),
+    ("x-dkusecrets-project", "project"),
+    ("x-dkusecrets-commit", "commit"),
+];
+
+impl Caller {
+    /// The person who is asking; a key of nobody is not one.
+    pub fn someone(&self) -> Result<&Person> {
+        self.person
+            .as_ref()
+            .ok_or_else(|| Problem::not_allowed("this API key belongs to no user, who alone has secrets"))
+    }
+
+    /// The person whose secrets this credential opens.
+    pub fn opener(&self) -> Result<&Person> {
+        let person = self.someone()?;
+        if !self.opens {
+            return Err(Problem::not_allowed(
+                "this credential was made by somebody else and opens no secret until its owner confirms it: dkusecrets key confirm",
+            ));
+        }
+        Ok(person)
+    }
+
+    pub fn administrator(&self) -> Result<()> {
+        if self.administrator {
+            return Ok(());
+        }
+        Err(Problem::not_allowed("only administrators may do that"))
+    }
+
+    /// An event of this caller's, about `about` or, without any, about the caller.
+    pub fn event(&self, action: &str, about: &[Id], names: Vec<String>) -> Event {
+        let own: Vec<Id> = self.person.iter().map(|person| person.id).collect();
+        Event {
+            who: self.acting.clone().unwrap_or_else(|| self.name.clone()),
+            behalf: self.acting.as_ref().map(|_| self.name.clone()),
+            from: self.from.clone(),
+            names,
+            claims: self.claims.clone(),
+            ..event(action, if about.is_empty() { &own } else { about })
+        }
+    }
+}
+
+/// Finds out who is asking. What is refused is in the log before it is answered.
+pub fn authenticate(server: &Server, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
+    let found = who(server, headers, peer).and_then(|caller| acting_as(server, headers, caller));
+    if let Err(problem) = &found {
+        let refused = Event {
+            who: "nobody".into(),
+            from: peer.to_string(),
+            names: Vec::new(),
+            outcome: problem.kind.into(),
+            claims: claims(headers),
+            ..event("refused", &[])
+        };
+        server.record(refused)?;
+    }
+    found
+}
+
+fn who(server: &Server, headers: &HeaderMap, peer: Peer) -> Result<Caller> {
+    let caller = |source, name: &str, person: Option<Person>, opens| Caller {
+        source,
+        administrator: person.as_ref().is_some_and(Person::is_administrator),
+        name: name.into(),
+        person,
+        acting: None,
+        opens,
+        owner: false,
+        from: peer.to_string(),
+        claims: claims(headers),
+    };
+    if let Some(ticket) = headers.get("x-dku-apiticket") {
+        let presented = Zeroizing::new(ticket.to_str().unwrap_or_default().to_owned());
+        let ticket = server.ticket(&presented);
+        let ticket = ticket.ok_or_else(|| Problem::not_authenticated("Unknown or expired ticket"))?;
+        let person = enabled(server, &ticket.login, "Unknown or expired ticket")?;
+        let found = caller(Source::Ticket, &ticket.login, Some(person), ticket.confirmed);
+        return Ok(Caller { acting: ticket.behalf, administrator: false, ..found });
+    }
+    if let Some(authorization) = headers.get(header::AUTHORIZATION) {
+        let unknown = || Problem::not_authenticated("Unknown API Key");
+        let presented = authorization.to_str().ok().and_then(presented_key).ok_or_else(unknown)?;
+        let key = people::key(&server.store, &presented)?.ok_or_else(unknown)?;
+        if key.expires.is_some_and(|end| end <= now()) {
+            return Err(unknown());
+        }
+        return match &key.user {
+            Some(login) => {
+                let person = enabled(server, login, "Unknown API Key")?;
+                Ok(caller(Source::Key, login, Some(person), key.confirmed))
+            }
+            None => Ok(Caller { administrator: key.administrator, ..caller(Source::Key, &key.id, None, false) }),
+        };
+    }
+    match peer {
+        Peer::Process { uid, .. } => {
+            let owner = uid == vault::effective_user();
+            match by_kernel(server, uid) {
+                Ok(person) => {
+                    let name = person.login.clone();
+                    Ok(Caller { owner, ..caller(Source::Kernel, &name, Some(person), true) })
+                }
+                // Whoever has the root key need not be one of the people.
+                Err(_) if owner => Ok(Caller { owner, ..caller(Source::Kernel, &format!("uid-{uid}"), None, false) }),
+                Err(problem) => Err(problem),
+            }
+        }
+        Peer::Network(_) => Err(Problem::not_authenticated(
+            "no credential: give an API key as user name (Basic) or Bearer token, or a ticket in X-DKU-APITicket",
+        )),
+    }
+}
+
+/// The person a user id stands for, who may appear by this.
+fn by_kernel(server: &Server, uid: u32) -> Result<Person> {
+    let account = account(uid)?;
+    if let Some(person) = people::person_of_uid(&server.store, uid)? {
+        // A user id that was given to another account since.
+        if person.login != account {
+            return Err(Problem::not_allowed(format!(
+                "user id {uid} is {account} on this machine and {} here: an administrator has to sort that out",
+                person.login
+            )));
+        }
+        return if person.enabled { Ok(person) } else { Err(Problem::not_allowed("this user is disabled")) };
+    }
+    let not_linked = || {
+        Problem::not_allowed(format!(
+            "there is a user {account} here who is not known by a user id of this machine: an administrator can link them (dkusecrets user link)"
+        ))
+    };
+    if people::person(&server.store, &account)?.is_some() {
+        return Err(not_linked());
+    }
+    if !people::rules(&server.store)?.add_on_contact {
+        return Err(Problem::not_allowed(format!("there is no user {account} here: an administrator can add one")));
+    }
+    server.change(|change| {
+        // Somebody else's first contact may have been faster.
+        if let Some(person) = people::person_of_uid(change, uid)? {
+            return Ok(person);
+        }
+        if people::person(change, &account)?.is_some() {
+            return Err(not_linked());
+        }
+        let mut person = people::add(change, &account)?;
+        people::link(change, &mut person, uid)?;
+        change.record(Event {
+            who: account.clone(),
+            from: format!("uid {uid}"),
+            names: vec![account.clone()],
+            ..event("user appeared", &[person.id])
+        });
+        Ok(person)
+    })
+}
+
+/// The name of the account that has a user id, of those that may be people: not the kernel's overflow id, not a service,
+/// and with an entry in the list of accounts. Root is himself.
+fn account(uid: u32) -> Result<String> {
+    // login.defs(5) gives people ids from UID_MIN, 1000 unless it was changed.
+    const FIRST_PERSON: u32 = 1000;
+    const OVERFLOW: u32 = 65_534;
+    if uid == OVERFLOW {
+        return Err(Problem::not_allowed(
+            "user id 65534 stands for all that the kernel cannot tell: nobody is known by it",
+        ));
+    }
+    if uid != 0 && uid < FIRST_PERSON {
+        return Err(Problem::not_allowed(format!("user id {uid} is a service's, not a person's")));
+    }
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => Ok(user.name),
+        Ok(None) => Err(Problem::not_allowed(format!("user id {uid} has no account on this machine"))),
+        Err(_) => Err(Problem::unavailable("the list of accounts cannot be read")),
+    }
+}
+
+fn enabled(server: &Server, login: &str, otherwise: &str) -> Result<Person> {
+    let person = people::person(&server.store, login)?.filter(|person| person.enabled);
+    person.ok_or_else(|| Problem::not_authenticated(otherwise))
+}
+
+/// An administrator acts as somebody else, where the rules allow it.
+fn acting_as(server: &Server, headers: &HeaderMap, caller: Caller) -> Result<Caller> {
+    let Some(login) = headers.get("x-dku-proxyuser") else { return Ok(caller) };
+    let refused = || Problem::not_allowed("acting as another user is not allowed here");
+    if !caller.administrator || !people::rules(&server.store)?.allow_impersonation {
+        return Err(refused());
+    }
+    let login = login.to_str().map_err(|_| refused())?;
+    let person = people::person(&server.store, login)?.filter(|person| person.enabled).ok_or_else(refused)?;
+    Ok(Caller {
+        administrator: person.is_administrator(),
+        acting: Some(caller.name),
+        name: person.login.clone(),
+        person: Some(person),
+        opens: true,
+        owner: false,
+        ..caller
+    })
+}
+
+/// The key in an Authorization header: a bearer, or one half of Basic while the other is empty.
+fn presented_key(header: &str) -> Option<Zeroizing<String>> {
+    let (scheme, rest) = header.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Zeroizing::new(rest.trim().to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = Zeroizing::new(STANDARD.decode(rest.trim()).ok()?);
+    match std::str::from_utf8(&decoded).ok()?.split_once(':')? {
+        (key, "") | ("", key) if !key.is_empty() => Some(Zeroizing::new(key.to_owned())),
+        _ => None,
+    }
+}
+
+fn claims(headers: &HeaderMap) -> Vec<(String, String)> {
+    let claim = |(header, name): &(&str, &str)| {
+        let says: String = headers.get(*header)?.to_str().ok()?.chars().take(200).collect();
+        Some(((*name).to_owned(), says))
+    };
+    CLAIMS.iter().filter_map(claim).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_headers() {
+        let key = |header: &str| presented_key(header).map(|key| key.to_string());
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        assert_eq!(key(&basic("dkuaps-x:")).unwrap(), "dkuaps-x");
+        assert_eq!(key(&basic(":dkuaps-x")).unwrap(), "dkuaps-x");
+        assert_eq!(key("bearer dkuaps-x").unwrap(), "dkuaps-x");
+        for bad in [&basic("a:b"), &basic(":"), &basic("none"), "Basic !", "Basic", "Digest x", ""] {
+            assert!(key(bad).is_none(), "{bad}");
+        }
+    }
+}

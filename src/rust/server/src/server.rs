@@ -1,0 +1,134 @@
+//! A store and what is known while it is served: tickets, and when people and keys were last here.
+use crate::people::{self, Id, Person};
+use crate::problem::{Problem, Result};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use vault::{Event, Store};
+use zeroize::Zeroizing;
+
+/// How long a ticket holds that nobody revokes, in milliseconds: longer than most runs, shorter than a key.
+const TICKET_MS: i64 = 24 * 60 * 60 * 1000;
+/// More tickets than a server has runs at once.
+const MOST_TICKETS: usize = 100_000;
+
+/// What a server is: threads share it.
+pub struct Server {
+    pub store: Store,
+    /// By the hash of the ticket.
+    tickets: Mutex<HashMap<String, Ticket>>,
+    /// By login. Told from memory: since the server began.
+    activity: Mutex<HashMap<String, Activity>>,
+}
+
+/// The right to act as one person, for the time of a run.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    pub id: String,
+    pub login: String,
+    /// Who asked for it, if not the person.
+    pub behalf: Option<String>,
+    /// Whether it opens secrets.
+    pub confirmed: bool,
+    expires: i64,
+}
+
+/// When somebody was here, in milliseconds since 1970; 0 for never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Activity {
+    pub success: i64,
+    pub failure: i64,
+}
+
+impl Server {
+    pub fn new(store: Store) -> Server {
+        Server { store, tickets: Mutex::default(), activity: Mutex::default() }
+    }
+
+    /// Makes a ticket for a person.
+    pub fn issue_ticket(
+        &self,
+        login: &str,
+        behalf: Option<String>,
+        confirmed: bool,
+    ) -> Result<(String, Zeroizing<String>)> {
+        let text = Zeroizing::new(people::random_text(32)?);
+        let ticket =
+            Ticket { id: people::random_text(16)?, login: login.into(), behalf, confirmed, expires: now() + TICKET_MS };
+        let id = ticket.id.clone();
+        let mut tickets = held(&self.tickets);
+        if tickets.len() >= MOST_TICKETS {
+            tickets.retain(|_, ticket| ticket.expires > now());
+        }
+        if tickets.len() >= MOST_TICKETS {
+            return Err(Problem::unavailable("there are too many tickets: revoke some, or wait until they end"));
+        }
+        tickets.insert(people::hash(&text), ticket);
+        Ok((id, text))
+    }
+
+    /// What a ticket that was presented is.
+    pub fn ticket(&self, presented: &str) -> Option<Ticket> {
+        held(&self.tickets).get(&people::hash(presented)).filter(|ticket| ticket.expires > now()).cloned()
+    }
+
+    /// Revokes one of a person's tickets, by its id; answers whether there was one.
+    pub fn revoke_ticket(&self, id: &str, login: &str) -> bool {
+        let mut tickets = held(&self.tickets);
+        let before = tickets.len();
+        tickets.retain(|_, ticket| ticket.id != id || ticket.login != login);
+        tickets.len() < before
+    }
+
+    pub fn activity(&self, login: &str) -> Activity {
+        held(&self.activity).get(login).copied().unwrap_or_default()
+    }
+
+    pub fn was_here(&self, login: &str) {
+        held(&self.activity).entry(login.into()).or_default().success = now();
+    }
+
+    pub fn was_refused(&self, login: &str) {
+        held(&self.activity).entry(login.into()).or_default().failure = now();
+    }
+
+    /// Writes to the audit log; until then nothing may be answered.
+    pub fn record(&self, event: Event) -> Result<()> {
+        Ok(self.store.record(event)?)
+    }
+
+    pub fn person(&self, login: &str) -> Result<Person> {
+        people::person(&self.store, login)?.ok_or_else(|| Problem::not_found(format!("there is no user {login}")))
+    }
+
+    /// Does something in one change of the store, whose problems may be of any kind.
+    pub fn change<T>(&self, act: impl FnOnce(&mut vault::Transaction) -> Result<T>) -> Result<T> {
+        let mut problem = None;
+        let done = self.store.change(|change| {
+            act(change).map_err(|p| {
+                problem = Some(p);
+                vault::Error::Internal("a change that was refused")
+            })
+        });
+        match (done, problem) {
+            (Ok(answer), _) => Ok(answer),
+            (Err(_), Some(problem)) => Err(problem),
+            (Err(e), None) => Err(e.into()),
+        }
+    }
+}
+
+/// An event about some people.
+pub fn event(action: &str, about: &[Id]) -> Event {
+    Event { about: about.to_vec(), action: action.into(), outcome: "ok".into(), ..Event::default() }
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or(0);
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
