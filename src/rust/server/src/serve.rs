@@ -17,6 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long the disk may lag behind what was answered.
 const FLUSH: Duration = Duration::from_millis(100);
 
+/// How long requests that are running may take to end once the server is told to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Where a server is to be found.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -82,7 +85,10 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path) -> Result<(
     }
     tracing::info!("stopping: finishing what is running");
     let _ = stop.send(true);
-    while running.join_next().await.is_some() {}
+    let finished = tokio::time::timeout(PATIENCE, async { while running.join_next().await.is_some() {} });
+    if finished.await.is_err() {
+        tracing::warn!("some requests did not finish in time");
+    }
     flushing.abort();
     if let Some(path) = &places.socket {
         // Gone already is as good.
@@ -113,7 +119,7 @@ async fn flush(server: Arc<Server>) {
     let mut last = 0;
     loop {
         ticks.tick().await;
-        let events = server.store.info().events;
+        let events = server.store.last_event();
         if events == last {
             continue;
         }

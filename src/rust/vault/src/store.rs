@@ -20,6 +20,7 @@ use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub struct Store {
     people: RwLock<HashMap<Id, Arc<OwnerKeys>>>,
     cells: Mutex<Cells>,
     queue: Queue,
+    last_event: AtomicU64,
     clock: fn() -> i64,
     _lock: Lock,
 }
@@ -120,6 +122,7 @@ impl Store {
             people: RwLock::default(),
             cells: Mutex::new(cells),
             queue: Queue::default(),
+            last_event: AtomicU64::new(head.last),
             clock: crate::vault::system_clock,
             _lock: lock,
             site,
@@ -203,7 +206,7 @@ impl Store {
             let answer = act(&mut transaction)?;
             Ok((answer, transaction.finish(log)?))
         })?;
-        writer.log = done.log;
+        self.set_head(&mut writer, done.log);
         {
             let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
             for (name, document) in done.documents {
@@ -239,7 +242,7 @@ impl Store {
         let (events, head) = (batch.take(), writer.log);
         let written = writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events));
         let written = written.map(|head| {
-            writer.log = head;
+            self.set_head(&mut writer, head);
             let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
         });
         batch.finish(&written);
@@ -271,7 +274,7 @@ impl Store {
     pub fn forget_events(&self, time: i64) -> Result<u64> {
         let mut writer = lock(&self.writer);
         let (count, head) = writer.connection.write(Durability::Power, |rows| self.log.forget(rows, time))?;
-        writer.log = head;
+        self.set_head(&mut writer, head);
         Ok(count)
     }
 
@@ -298,12 +301,24 @@ impl Store {
 
     /// Where the store is and how it is.
     pub fn info(&self) -> StoreInfo {
+        // One lock at a time: a change holds the writer while it waits for the documents.
+        let documents = self.documents.read().unwrap_or_else(PoisonError::into_inner).len() as u64;
         StoreInfo {
             database: self.site.database.clone(),
             id: crate::key::hex(&self.site.store),
-            documents: self.documents.read().unwrap_or_else(PoisonError::into_inner).len() as u64,
-            events: lock(&self.writer).log.last,
+            documents,
+            events: self.last_event(),
         }
+    }
+
+    /// The number of the last event that was written. Waits for nobody.
+    pub fn last_event(&self) -> u64 {
+        self.last_event.load(Ordering::Acquire)
+    }
+
+    fn set_head(&self, writer: &mut Writer, head: Head) {
+        writer.log = head;
+        self.last_event.store(head.last, Ordering::Release);
     }
 
     fn today(&self) -> i64 {

@@ -396,6 +396,13 @@ fn many_threads_at_once() {
                 }
             });
             scope.spawn(move || {
+                for _ in 0..50 {
+                    store.change(|t| t.put_document(&format!("document {i}"), b"x")).unwrap();
+                    assert!(store.info().documents >= 1);
+                    store.flush().unwrap();
+                }
+            });
+            scope.spawn(move || {
                 for _ in 0..200 {
                     let value = got(store, person, "count");
                     assert!(value == "0" || value.starts_with(&format!("{i} ")), "{value}");
