@@ -31,11 +31,11 @@
 #' @example man/roxygen/scratch-end.R
 #' @export
 dkuGetSecret <- function(name) {
-  # Most names are plain: these need no help from R.
-  found <- if (!missing(name)) unwrap(rust_get_plain(name))
+  # Most names are plain, and most vaults embedded: these need no help from R.
+  found <- if (!missing(name) && is.null(the$remote)) unwrap(rust_get_plain(name))
   if (is.null(found)) {
     name <- check_name(name)
-    found <- unwrap(rust_get(name))
+    found <- perform("get", name = name)
   }
   if (is.character(found)) {
     return(found)
@@ -101,7 +101,10 @@ dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_ver
   expires <- or_null(expires, check_date, "expires")
   if_version <- or_null(if_version, check_count, "if_version")
   value <- check_value(if (missing(value)) ask_value(name, call = sys.call()) else value)
-  invisible(unwrap(rust_set(name, value, description, expires, if_version)))
+  version <- perform(
+    "set", name = name, value = value, description = description, expires = expires, if_version = if_version
+  )
+  invisible(version)
 }
 
 ask_value <- function(name, call) {
@@ -143,7 +146,7 @@ ask_value <- function(name, call) {
 #' @export
 dkuListSecrets <- function(removed = FALSE) {
   check_flag(removed, "removed")
-  all <- unwrap(rust_list())
+  all <- perform("list")
   if (!removed) {
     all <- lapply(all, `[`, is.na(all$removed))
     all$removed <- NULL
@@ -198,7 +201,7 @@ dkuDescribeSecret <- function(name, description, expires) {
     if (is.null(description) || is_na(description)) "" else check_string(description, "description")
   }
   expires <- if (!missing(expires)) check_date(expires %||% NA, "expires")
-  unwrap(rust_describe(name, description, expires))
+  perform("describe", name = name, description = description, expires = expires)
   invisible()
 }
 
@@ -209,7 +212,7 @@ dkuDescribeSecret <- function(name, description, expires) {
 dkuRenameSecret <- function(name, new_name) {
   name <- check_name(name)
   new_name <- check_name(new_name)
-  unwrap(rust_rename(name, new_name))
+  perform("rename", name = name, new_name = new_name)
   invisible()
 }
 
