@@ -2,7 +2,7 @@
 
 #' Who used your secrets
 #'
-#' What the server wrote down about the use of your secrets, the newest event first or last as the server has them. It
+#' What the server wrote down about the use of your secrets, in the order the server gives. It
 #' holds names, never values.
 #'
 #' @param limit How many events to get at most: one whole number, 1 or more.

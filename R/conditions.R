@@ -26,6 +26,9 @@ what_to_do <- function(failure) {
   if (!is.null(failure$server) && failure$kind %in% c("locked", "rolled_back", "damaged")) {
     return("whoever looks after the server can mend it")
   }
+  if (isTRUE(failure$dss)) {
+    return("secrets are edited there, in the user's profile")
+  }
   switch(failure$kind,
     not_found = if (!is.null(failure$version)) {
       sprintf("dkuSecretVersions(%s) tells about them", quoted(name))

@@ -97,8 +97,12 @@ get_from_dss <- function(from, name, call) {
   secrets <- as.list(remote_auth_info(from, TRUE, call)$secrets)
   keys <- vapply(secrets, function(secret) secret$key, "")
   if (!name %in% keys) {
-    message <- paste0("there is no secret named ", quoted(name))
-    unwrap(server_failure(from, "not_found", message, name = name, close = close_to(name, keys), removed = FALSE), call)
+    close <- close_to(name, keys)
+    message <- paste0(
+      "there is no secret named ", quoted(name),
+      if (length(close)) paste0("; close to it: ", paste(quoted(close), collapse = ", "))
+    )
+    unwrap(server_failure(from, "not_found", message, name = name, close = close, removed = FALSE, dss = TRUE), call)
   }
   secrets[[match(name, keys)]]$value
 }
@@ -205,7 +209,9 @@ connections <- function() {
 set_options <- function(handle, from, method, body, call) {
   bundle <- Sys.getenv("CURL_CA_BUNDLE")
   timeout <- check_timeout(getOption("dkusecrets.timeout", 30), call)
-  first <- list(
+  users <- as.list(getOption("dkusecrets.curl"))
+  # These can be set otherwise, by options(dkusecrets.curl = ).
+  usual <- list(
     cainfo = if (nzchar(bundle)) bundle,
     ssl_verifypeer = if (from$no_check) 0L,
     ssl_verifyhost = if (from$no_check) 0L,
@@ -228,17 +234,15 @@ set_options <- function(handle, from, method, body, call) {
     # Without `Expect` a large body is not kept waiting for leave to come.
     list(Accept = "application/json", `Content-Type` = if (!is.null(body)) "application/json", Expect = "")
   )
-  curl::handle_setopt(handle, .list = compact(first))
-  users <- getOption("dkusecrets.curl", list())
+  all <- c(compact(own), users, compact(usual))
   tryCatch(
-    curl::handle_setopt(handle, .list = as.list(users)),
+    curl::handle_setopt(handle, .list = all[!duplicated(names(all))]),
     # Not curl's message: it may hold what was given, as a key's passphrase.
     error = function(cnd) {
-      names <- paste(names(users), collapse = ", ")
-      abort_dku("invalid_argument", paste("curl does not take options(dkusecrets.curl = ) as it is; it sets:", names), call = call)
+      names <- if (length(users)) paste0(" (", paste(names(users), collapse = ", "), ")")
+      abort_dku("invalid_argument", paste0("curl does not take options(dkusecrets.curl = ) as it is", names), call = call)
     }
   )
-  curl::handle_setopt(handle, .list = compact(own))
   curl::handle_setheaders(handle, .list = compact(headers))
 }
 
@@ -322,14 +326,16 @@ connection_failure <- function(from, message, changes = FALSE) {
   if (sent) {
     advice <- c("whether the server has done it is not known: look before you try again", advice)
   }
-  message <- paste(c(paste0(from$where, " could not be reached: ", plain(message)), advice), collapse = "\n  ")
+  what <- if (grepl("timed out", message)) " did not answer: " else " could not be reached: "
+  message <- paste(c(paste0(from$where, what, plain(message)), advice), collapse = "\n  ")
   server_failure(from, "unavailable", message)
 }
 
 dss_failure <- function(from) {
   server_failure(
     from, "unsupported",
-    "the server is a Dataiku DSS, of which secrets can only be read: dkuGetAuthInfo() and dkuGetSecret() do\n  secrets are edited there, in the user's profile"
+    "the server is a Dataiku DSS, of which secrets can only be read: dkuGetAuthInfo() and dkuGetSecret() do",
+    dss = TRUE
   )
 }
 

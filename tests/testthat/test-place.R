@@ -35,7 +35,7 @@ test_that("DKUSECRETS_HOME moves both", {
 test_that("without DKUSECRETS_HOME the first use makes private directories", {
   data <- withr::local_tempdir()
   config <- withr::local_tempdir()
-  withr::local_envvar(DKUSECRETS_HOME = NA, R_USER_DATA_DIR = data, R_USER_CONFIG_DIR = config)
+  withr::local_envvar(DKUSECRETS_HOME = NA, R_USER_DATA_DIR = data, R_USER_CONFIG_DIR = config, HOME = data)
   dkuSetSecret("a", "v")
   expect_identical(dkuGetSecret("a"), "v")
   expect_identical(as.character(file.mode(file.path(c(data, config), "R", "dkusecrets"))), c("700", "700"))
