@@ -61,13 +61,15 @@ dkuGetAuthInfoFromRookRequest <- function(request, with_secrets = FALSE) {
 #' @rdname dkuGetAuthInfoFromBrowserHeaders
 #' @export
 dkuGetTicketFromBrowserHeaders <- function(headers_dict) {
-  viewer_ticket(check_headers(headers_dict))
+  headers <- check_headers(headers_dict)
+  viewer_ticket(headers)
 }
 
 #' @rdname dkuGetAuthInfoFromBrowserHeaders
 #' @export
 dkuImpersonateShinyCalls <- function(request, expr) {
-  ticket <- viewer_ticket(rook_headers(request))
+  headers <- rook_headers(request)
+  ticket <- viewer_ticket(headers)
   before <- the$remote
   on.exit(the$remote <- before)
   the$remote <- as_viewer(check_server(), ticket)

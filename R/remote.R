@@ -148,7 +148,9 @@ request <- function(from, method, path, body = NULL, call = sys.call(-1)) {
     unwrap(connection_failure(from, answer$failed, changes = !is.null(body)), call)
   }
   version <- answer$headers[["dkusecrets-version"]]
-  parsed <- parse_answer(answer$text)
+  # What has nothing to tell may say nothing.
+  silent <- identical(answer$text, "") && startsWith(path, "/dkusecrets/")
+  parsed <- if (silent) list() else parse_answer(answer$text)
   good <- answer$status %/% 100 == 2 && is.list(parsed)
   if (!is.null(version)) {
     the$servers[[from$where]] <- version

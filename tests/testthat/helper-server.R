@@ -55,7 +55,7 @@ serve <- function(ours_port, dss_port, socket) {
       return(answer(asked))
     }
     asked[[length(asked) + 1]] <<- list(
-      method = req$REQUEST_METHOD, path = paste0(path, req$QUERY_STRING), ticket = req$HTTP_X_DKU_APITICKET,
+      ours = ours, method = req$REQUEST_METHOD, path = paste0(path, req$QUERY_STRING), ticket = req$HTTP_X_DKU_APITICKET,
       authorization = req$HTTP_AUTHORIZATION, port = req$REMOTE_PORT, body = rawToChar(body)
     )
     body <- if (length(body)) jsonlite::parse_json(rawToChar(body))

@@ -11,7 +11,6 @@ test_that("a body is a flat object that keeps every byte", {
   )
   expect_match(rawToChar(sent), "\"number\":9007199254740992,\"small\":100000,", fixed = TRUE)
   expect_identical(rawToChar(json_object(list(name = "a"))), "{\"name\":\"a\"}")
-  expect_identical(rawToChar(json_object(list())), "{}")
 })
 
 test_that("bytes are kept in a C locale too", {
@@ -176,7 +175,7 @@ test_that("the functions of a vault work with a server, and mean the same", {
     expect_s3_class(listed, "dkusecrets_list")
     expect_named(listed, c("name", "description", "version", "created", "updated", "expires"))
     expect_identical(listed[listed$name == a, ]$expires, as.Date("2031-12-31"))
-    expect_identical(format(listed$created[[1]], "%Y-%m-%d %H:%M:%OS3"), "2025-11-24 16:00:00.123")
+    expect_identical(listed$created[[1]], utc(1764000000.123))
     expect_named(dkuSecretVersions(a), c("version", "created", "expires", "current"))
     expect_invisible(dkuDescribeSecret(a, description = NULL, expires = NULL))
     expect_identical(last_asked(server$ours, "body"), sprintf("{\"name\":\"%s\",\"description\":\"\",\"expires\":null}", a))
@@ -273,8 +272,9 @@ test_that("of a DSS secrets are read, and nothing is sent that would change them
     cnd <- expect_error(use(), class = "dkusecrets_error_unsupported")
     expect_match(conditionMessage(cnd), "is a Dataiku DSS", fixed = TRUE)
   }
-  sent <- vapply(asked(server$dss), `[[`, "", "path")
-  expect_no_match(paste(vapply(asked(server$dss), `[[`, "", "body"), collapse = ""), "Marker7Value")
+  of_dss <- Filter(function(request) !request$ours, asked(server$dss))
+  expect_identical(unique(vapply(of_dss, `[[`, "", "method")), "GET")
+  expect_no_match(paste(vapply(of_dss, `[[`, "", "path"), collapse = " "), "dkusecrets", fixed = TRUE)
   expect_identical(dkuVaultInfo()$server_version, NA_character_)
   expect_output(print(dkuVaultInfo()), "software  a Dataiku DSS")
 })
@@ -328,16 +328,27 @@ test_that("forked processes have connections of their own", {
   skip_if_not_installed("parallel")
   local_remote(server$ours)
   for (i in 1:8) dkuSetSecret(sprintf("of %d", i), as.character(i))
-  port <- last_asked(server$ours, "port")
-  before <- length(asked(server$ours))
-  found <- parallel::mclapply(1:8, function(i) replicate(20, dkuGetSecret(sprintf("of %d", i))), mc.cores = 4)
+  # Not in this process: callr, which runs the server, and parallel both wait for the end of this process's children.
+  found <- callr::r(function(url) {
+    dkusecrets::dkuSetRemoteDSS(url, "parent")
+    dkusecrets::dkuGetAuthInfo()
+    of <- function(i) {
+      dkusecrets::dkuSetRemoteDSS(url, "child")
+      replicate(20, dkusecrets::dkuGetSecret(sprintf("of %d", i)))
+    }
+    answers <- parallel::mclapply(1:8, of, mc.cores = 4)
+    dkusecrets::dkuGetAuthInfo()
+    answers
+  }, list(server$ours))
   expect_identical(found, lapply(1:8, function(i) rep(as.character(i), 20)))
-  theirs <- vapply(asked(server$ours)[-seq_len(before)], `[[`, "", "port")
-  expect_gte(length(unique(theirs)), 4)
+  ports <- function(key) {
+    of <- Filter(function(request) identical(request$authorization, paste("Basic", base64(paste0(key, ":")))), asked(server$ours))
+    unique(vapply(of, `[[`, "", "port"))
+  }
   # The parent's connection goes on, and nobody else has used it.
-  dkuGetSecret("of 1")
-  expect_identical(last_asked(server$ours, "port"), port)
-  expect_false(port %in% theirs)
+  expect_length(ports("parent"), 1)
+  expect_length(ports("child"), 4)
+  expect_false(ports("parent") %in% ports("child"))
 })
 
 test_that("the largest value comes back byte for byte", {

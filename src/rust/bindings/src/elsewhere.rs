@@ -91,7 +91,10 @@ fn check_config(path: &Path) -> Result<(), Failure> {
 
 fn check_socket(path: &Path, chosen: bool) -> Result<(), Failure> {
     if !path.is_absolute() {
-        return Err(Failure::new("path", format!("DKUSECRETS_SOCKET must be an absolute path, not {}", path.display())));
+        return Err(Failure::new(
+            "path",
+            format!("DKUSECRETS_SOCKET must be an absolute path, not {}", path.display()),
+        ));
     }
     match symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => check_owner(path, &found),
