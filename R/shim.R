@@ -19,8 +19,10 @@
 #' lib <- tempfile()
 #' dir.create(lib)
 #' dkuInstallShim(lib)
+#'
+#' \dontrun{
 #' library(dataiku, lib.loc = lib)
-#' detach("package:dataiku", unload = TRUE)
+#' }
 #' @export
 dkuInstallShim <- function(lib) {
   lib <- check_string(if (!missing(lib)) lib, "lib")

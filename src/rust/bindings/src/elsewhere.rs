@@ -78,7 +78,11 @@ impl Elsewhere {
 }
 
 fn check_config(path: &Path) -> Result<(), Failure> {
-    let found = metadata(path).map_err(|e| Failure::new("path", format!("{} cannot be read: {e}", path.display())))?;
+    let found = metadata(path).map_err(|e| {
+        let kind = if e.kind() == ErrorKind::PermissionDenied { "permission" } else { "path" };
+        let instead = "DKUSECRETS_HOME chooses an embedded vault instead";
+        Failure::new(kind, format!("{} cannot be looked at: {e}; {instead}", path.display()))
+    })?;
     let wrong = if !found.is_file() {
         "is not a file"
     } else if found.mode() & 0o077 != 0 {
