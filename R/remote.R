@@ -273,6 +273,10 @@ json_object <- function(x) {
 }
 
 json_string <- function(text) {
+  # Most names, and what jsonlite would take a while for.
+  if (grepl("^[A-Za-z0-9 _.:/-]*$", text)) {
+    return(paste0("\"", text, "\""))
+  }
   # Text without a declared encoding was checked to be UTF-8; in a C locale jsonlite would take it for something else.
   Encoding(text) <- "UTF-8"
   as.character(jsonlite::toJSON(text, auto_unbox = TRUE))
@@ -347,7 +351,10 @@ answer_failure <- function(from, status, body, path = "", ours = FALSE, location
   said <- if (is_string(said) && nzchar(said)) plain(said)
   kind <- body[["kind"]]
   if (is_string(kind) && grepl("^[a-z][a-z_]*$", kind)) {
-    fields <- lapply(body[intersect(c("name", "removed", "version", "expected", "found"), names(body))], `[[`, 1)
+    # Numbers are doubles, as those of a vault are.
+    fields <- lapply(body[intersect(c("name", "removed", "version", "expected", "found"), names(body))], function(field) {
+      if (is.integer(field)) as.double(field) else field
+    })
     if ("close" %in% names(body)) {
       fields$close <- as.character(unlist(body[["close"]]))
     }

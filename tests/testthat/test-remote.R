@@ -67,7 +67,7 @@ test_that("a kind becomes the class of the embedded error, with its fields and i
     "https://dss.example.org was asked: DKU_DSS_URL and DKU_API_KEY are set", sep = "\n  "
   ))
   expect_identical(raised(404, list(kind = "not_found", message = "m", name = "a", close = list()))$close, character())
-  cnd <- raised(409, list(kind = "conflict", message = "m", name = "a", expected = 3, found = 4))
+  cnd <- raised(409, list(kind = "conflict", message = "m", name = "a", expected = 3L, found = 4L))
   expect_s3_class(cnd, "dkusecrets_error_conflict")
   expect_identical(c(cnd$expected, cnd$found), c(3, 4))
   expect_match(conditionMessage(raised(404, list(kind = "not_found", message = "m", name = "a", removed = TRUE))), "dkuRestoreSecret", fixed = TRUE)
@@ -169,7 +169,7 @@ test_that("the functions of a vault work with a server, and mean the same", {
     expect_identical(dkuSetSecret(a, "", description = "d", expires = "2031-12-31", if_version = 1), 2)
     expect_identical(dkuGetSecret(a), "")
     cnd <- expect_error(dkuSetSecret(a, "x", if_version = 1), class = "dkusecrets_error_conflict")
-    expect_identical(c(cnd$expected, cnd$found), c(1L, 2L))
+    expect_identical(c(cnd$expected, cnd$found), c(1, 2))
     expect_identical(conditionCall(cnd), quote(dkuSetSecret()))
     listed <- dkuListSecrets()
     expect_s3_class(listed, "dkusecrets_list")
