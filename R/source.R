@@ -22,7 +22,7 @@
 #' 5. The file `~/.dataiku/config.json` of Dataiku's clients, which must be its owner's alone (mode 0600):
 #'    `{"dss_instances": {"default": {"url": ..., "api_key": ..., "no_check_certificate": false}}, "default_instance": "default"}`
 #' 6. The socket `/run/dkusecrets/dkusecrets.sock`, if there is one. Where there is an embedded vault too, that is an error of
-#'    class `dkusecrets_error_two_places`, and the variables of 4 choose. On a socket the operating system says who asks.
+#'    class `dkusecrets_error_two_places`, which says how to choose. On a socket the operating system says who asks.
 #' 7. The embedded vault: see [dkuVaultInfo()].
 #'
 #' An empty variable counts as unset. A socket must belong to root or to whoever runs the code.
@@ -41,6 +41,10 @@
 #'   between here and the server can read along.
 #' @param ... Nothing: a misspelt argument ends here, and not in an error of R's own that would show its value.
 #' @returns `NULL`, invisibly.
+#' @section Keys:
+#' Read a key from somewhere, as from an environment variable: what stands in a script or a console's history is not a secret any
+#' more. This package shows it in no message; R's own `traceback()` shows the arguments of calls. Over `http://` keys
+#' and values can be read on the way, of which [dkuVaultInfo()] warns.
 #' @section Errors:
 #' * `dkusecrets_error_invalid_argument`: an argument that cannot be. The message never holds the key.
 #'
@@ -203,7 +207,7 @@ server_of_socket <- function(path, chosen, call) {
     vault <- unwrap(rust_info(), call)
     # A database that is not there though its key is may lie on a disk that is not mounted: it counts.
     if (vault$exists || "vault_missing" %in% vault$problem_kinds) {
-      abort_dku("two_places", two_places(path, vault$database), server = path, call = call)
+      abort_dku("two_places", two_places(path, vault), server = path, call = call)
     }
   }
   why <- if (chosen) "DKUSECRETS_SOCKET names it" else "it is there, and there is no embedded vault"
@@ -211,11 +215,13 @@ server_of_socket <- function(path, chosen, call) {
   server_at("http://localhost", why, socket = path)
 }
 
-two_places <- function(socket, database) {
+two_places <- function(socket, vault) {
   paste0(
-    "there are two places for your secrets: the server at ", socket, " and the embedded vault ", database,
+    "there are two places for your secrets: the server at ", socket, " and the embedded vault ", vault$database,
     "\n  DKUSECRETS_SOCKET=", socket, " in the environment chooses the server",
-    "\n  DKUSECRETS_HOME, a directory for the vault to lie in, chooses an embedded vault"
+    # It names one directory for both, which the vault does not lie in yet.
+    "\n  DKUSECRETS_HOME=<directory> chooses an embedded vault; to keep this one, move ", dirname(vault$database),
+    " to <directory>/data and ", vault$config, " to <directory>/config"
   )
 }
 

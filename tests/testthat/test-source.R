@@ -169,7 +169,15 @@ test_that("two places for secrets are an error that says how to choose", {
   dkuSetSecret("a", "embedded")
   message <- refused(server_of_socket("/s", FALSE, NULL), "two_places")
   expect_match(message, "DKUSECRETS_SOCKET=/s", fixed = TRUE)
-  expect_match(message, "DKUSECRETS_HOME", fixed = TRUE)
+  # What it says to move works.
+  expect_match(message, paste("move", dirname(dkuVaultInfo()$database), "to <directory>/data and", dkuVaultInfo()$config), fixed = TRUE)
+  kept <- file.path(home, "kept")
+  dir.create(kept, mode = "0700")
+  file.copy(dirname(dkuVaultInfo()$database), kept, recursive = TRUE, copy.mode = TRUE)
+  file.rename(file.path(kept, "dkusecrets"), file.path(kept, "data"))
+  file.copy(dkuVaultInfo()$config, kept, recursive = TRUE, copy.mode = TRUE)
+  file.rename(file.path(kept, "dkusecrets"), file.path(kept, "config"))
+  withr::with_envvar(c(DKUSECRETS_HOME = kept), expect_identical(dkuGetSecret("a"), "embedded"))
   expect_match(message, dkuVaultInfo()$database, fixed = TRUE)
   expect_identical(server_of_socket("/s", TRUE, NULL)$socket, "/s")
   # On a disk that is not mounted, as far as anybody can tell.
