@@ -57,7 +57,7 @@ bench: ## measure beside keyring's file backend and beside the limit, as a table
 	@sh bench/run.sh
 
 clean: ## remove everything that was built
-	rm -rf .build src/rust/target src/rust/.cargo src/rust/vendor src/*.o src/*.so src/Makevars
+	rm -rf .build src/rust/target src/rust/.cargo src/rust/vendor src/*.o src/*.so src/Makevars src/program
 
 lib:
 	@mkdir -p $(LIB)

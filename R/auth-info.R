@@ -42,6 +42,7 @@
 #'   sources, such as `"PERSONAL_API_KEY"`.
 #' * `associatedDSSUser`: the same login; in DSS, the user that an API key belongs to.
 #' * `groups`: an empty list. Groups are DSS's; a vault of one person has none.
+#' * From a server, these as it gives them, and others it may add: see [dkuSetRemoteDSS()].
 #' * `secrets`: only with `with_secrets = TRUE`. A list, empty if there are none, with one list for
 #'   each secret, sorted by name: `key`, the name, and `value`, one string in UTF-8 of at most 1 MiB.
 #' @section Errors:
@@ -64,6 +65,10 @@
 #' @export
 dkuGetAuthInfo <- function(with_secrets = FALSE) {
   check_flag(with_secrets, "with_secrets")
+  from <- source_now()
+  if (!is.null(from)) {
+    return(auth_info_of_server(from, with_secrets, sys.call()))
+  }
   login <- os_login()
   info <- list(authIdentifier = login, authSource = "OS_USER", associatedDSSUser = login, groups = list())
   if (with_secrets) {
@@ -74,6 +79,19 @@ dkuGetAuthInfo <- function(with_secrets = FALSE) {
     info$secrets <- all$secrets
   }
   structure(info, class = c("dkusecrets_auth_info", "dkusecrets_redacted"))
+}
+
+# Of a server. Which secrets are expired only our own knows, and DSS's answer has no room for it.
+auth_info_of_server <- function(from, with_secrets, call) {
+  info <- remote_auth_info(from, with_secrets, call)
+  if (with_secrets && !is.na(server_version(from, call))) {
+    all <- remote(from, "list", list(), call)
+    today <- as.double(Sys.time()) %/% 86400
+    for (i in which(is.na(all$removed) & all$expires < today)) {
+      warn_expired(all$name[[i]], all$expires[[i]], once = TRUE, call = call)
+    }
+  }
+  info
 }
 
 # The login of the effective user id. `account` is what the system's list of accounts says.

@@ -18,7 +18,17 @@ unwrap <- function(x, call = sys.call(-1)) {
 
 # What to do about a failure, in R's words: the vault knows no R function. NULL for nothing to add.
 way_out <- function(failure) {
+  c(what_to_do(failure), if (!is.null(failure$server)) sprintf("%s was asked: %s", failure$server, failure$why))
+}
+
+what_to_do <- function(failure) {
   name <- failure$name
+  if (!is.null(failure$server) && failure$kind %in% c("locked", "rolled_back", "damaged")) {
+    return("whoever looks after the server can mend it")
+  }
+  if (isTRUE(failure$dss)) {
+    return("secrets are edited there, in the user's profile")
+  }
   switch(failure$kind,
     not_found = if (!is.null(failure$version)) {
       sprintf("dkuSecretVersions(%s) tells about them", quoted(name))
@@ -31,7 +41,8 @@ way_out <- function(failure) {
     conflict = sprintf("dkuSecretVersions(%s) shows what happened", quoted(name)),
     locked = "dkuUnlock() asks for the passphrase",
     rolled_back = "dkuAcceptRestore() accepts it",
-    damaged = "dkuVaultInfo(verify = TRUE) looks at everything there is"
+    damaged = "dkuVaultInfo(verify = TRUE) looks at everything there is",
+    not_authenticated = "is the key or ticket this server's, and still good?"
   )
 }
 
@@ -92,8 +103,17 @@ without_arguments <- function(call) {
 #' | `dkusecrets_error_busy` | another process has been writing for over a minute |
 #' | `dkusecrets_error_permission` | the operating system refused access to a file or directory |
 #' | `dkusecrets_error_no_space`, `dkusecrets_error_read_only`, `dkusecrets_error_io` | the disk is full, mounted read-only, or failed |
-#' | `dkusecrets_error_unavailable` | the operating system lacks a service that is needed |
+#' | `dkusecrets_error_unavailable` | the operating system lacks a service that is needed, or a server can't be reached |
+#' | `dkusecrets_error_config` | what chooses a server is incomplete or can't be read: environment variables, `~/.dataiku/config.json` |
+#' | `dkusecrets_error_two_places` | there are a server and an embedded vault: [dkuSetRemoteDSS()] says how to choose |
+#' | `dkusecrets_error_unsupported` | whoever keeps the secrets can't do that: an embedded vault, or a Dataiku DSS |
+#' | `dkusecrets_error_not_authenticated` | the server does not accept the key or the ticket |
+#' | `dkusecrets_error_not_allowed` | the server knows who asks, and refuses |
+#' | `dkusecrets_error_remote` | the server failed, or answered with something else than it should: field `status` |
 #' | `dkusecrets_error_internal` | a mistake in the package: please report it |
+#'
+#' Errors of a server have the same classes as those of the embedded vault, and the field `server`: its URL or
+#' the path of its socket.
 #'
 #' Warnings have the class `dkusecrets_warning`; there is one, `dkusecrets_warning_expired`, with the
 #' fields `name` and `expires` (a `Date`).

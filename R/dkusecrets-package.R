@@ -8,6 +8,8 @@
 #' @section Settings:
 #' * The environment variable `DKUSECRETS_HOME`: an absolute path (or one that begins with `~/`) of a directory that exists, for the
 #'   vault to lie in. See [dkuVaultInfo()].
+#' * Environment variables that choose a server instead, `DKUSECRETS_SOCKET` and others: see [dkuSetRemoteDSS()], also for
+#'   the options `dkusecrets.timeout` and `dkusecrets.curl`.
 #' * The option `dkusecrets.expired`: `"error"` makes it an error to read an expired secret, `"warning"`
 #'   (the default) a warning. See [dkuGetSecret()].
 #' * The option `askpass`: a function that asks for a value or a passphrase, as of the askpass package.
@@ -17,6 +19,11 @@
 
 # What is kept for the life of the R process, and nowhere else.
 the <- new.env(parent = emptyenv())
+# What dkuSetRemoteDSS() chose, NULL for nothing: see R/source.R.
+the$remote <- NULL
+# The version of each server that was asked, NA for a DSS; and the connections of each process: see R/remote.R.
+the$servers <- character()
+the$pools <- list()
 # Expired secrets that dkuGetAuthInfo() has warned of: see R/expiry.R.
 the$warned <- character()
 

@@ -18,9 +18,13 @@ rust_effective_user <- function() .Call(wrap__rust_effective_user)
 rust_get <- function(name) .Call(wrap__rust_get, name)
 
 #' The same for a name that is one string in ASCII, and NULL for anything else: whatever encoding R says a string is
-#' in, ASCII is ASCII.
+#' in, ASCII is ASCII. NULL too where something else than the embedded vault is to answer.
 #' @noRd
 rust_get_ascii <- function(name) .Call(wrap__rust_get_ascii, name)
+
+#' What else than the embedded vault is configured, once it is known to be safe; NULL for nothing.
+#' @noRd
+rust_elsewhere <- function() .Call(wrap__rust_elsewhere)
 
 #' All secrets as `dkuGetAuthInfo()` gives them, and those of them that are expired.
 #' @noRd

@@ -31,12 +31,12 @@
 #' @example man/roxygen/scratch-end.R
 #' @export
 dkuGetSecret <- function(name) {
-  # An ASCII name needs no conversion: checked and read in one call; NULL means look closer. (anyNA() has R make a string that it makes when asked for: what
-  # goes wrong with that must not happen in Rust.)
-  found <- if (!missing(name) && is.character(name) && !anyNA(name)) unwrap(rust_get_ascii(name))
+  # An ASCII name in an embedded vault needs no help from R: it is checked and read in one call, and NULL means look
+  # closer. (anyNA() has R make a string that it makes when asked for: what goes wrong with that must not happen in Rust.)
+  found <- if (!missing(name) && is.null(the$remote) && is.character(name) && !anyNA(name)) unwrap(rust_get_ascii(name))
   if (is.null(found)) {
     name <- check_name(name)
-    found <- unwrap(rust_get(name))
+    found <- perform("get", name = name)
   }
   if (is.character(found)) {
     return(found)
@@ -103,7 +103,10 @@ dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_ver
   expires <- or_null(expires, check_date, "expires")
   if_version <- or_null(if_version, check_count, "if_version")
   value <- check_value(if (missing(value)) ask_value(name, call = sys.call()) else value)
-  invisible(unwrap(rust_set(name, value, description, expires, if_version)))
+  version <- perform(
+    "set", name = name, value = value, description = description, expires = expires, if_version = if_version
+  )
+  invisible(version)
 }
 
 ask_value <- function(name, call) {
@@ -145,7 +148,7 @@ ask_value <- function(name, call) {
 #' @export
 dkuListSecrets <- function(removed = FALSE) {
   check_flag(removed, "removed")
-  all <- unwrap(rust_list())
+  all <- perform("list")
   if (!removed) {
     all <- lapply(all, `[`, is.na(all$removed))
     all$removed <- NULL
@@ -200,7 +203,7 @@ dkuDescribeSecret <- function(name, description, expires) {
     if (is.null(description) || is_na(description)) "" else check_string(description, "description")
   }
   expires <- if (!missing(expires)) check_date(expires %||% NA, "expires")
-  unwrap(rust_describe(name, description, expires))
+  perform("describe", name = name, description = description, expires = expires)
   invisible()
 }
 
@@ -211,7 +214,7 @@ dkuDescribeSecret <- function(name, description, expires) {
 dkuRenameSecret <- function(name, new_name) {
   name <- check_name(name)
   new_name <- check_name(new_name)
-  unwrap(rust_rename(name, new_name))
+  perform("rename", name = name, new_name = new_name)
   invisible()
 }
 

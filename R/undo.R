@@ -50,7 +50,7 @@ NULL
 dkuRemoveSecret <- function(name, if_version = NULL) {
   name <- check_name(name)
   if_version <- or_null(if_version, check_count, "if_version")
-  unwrap(rust_remove(name, if_version))
+  perform("remove", name = name, if_version = if_version)
   invisible()
 }
 
@@ -59,14 +59,14 @@ dkuRemoveSecret <- function(name, if_version = NULL) {
 dkuRestoreSecret <- function(name, version = NULL) {
   name <- check_name(name)
   version <- or_null(version, check_count, "version", min = 1)
-  invisible(unwrap(rust_restore(name, version)))
+  invisible(perform("restore", name = name, version = version))
 }
 
 #' @rdname dkuRemoveSecret
 #' @export
 dkuSecretVersions <- function(name) {
   name <- check_name(name)
-  all <- unwrap(rust_versions(name))
+  all <- perform("versions", name = name)
   all$created <- utc(all$created)
   all$expires <- structure(all$expires, class = "Date")
   data_frame(all)
@@ -76,5 +76,5 @@ dkuSecretVersions <- function(name) {
 #' @export
 dkuPurgeSecret <- function(name) {
   name <- check_name(name)
-  invisible(unwrap(rust_purge(name)))
+  invisible(perform("purge", name = name))
 }

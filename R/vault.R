@@ -12,8 +12,10 @@
 #' it names, by an absolute path or one that begins with `~/`; that one must exist. Values and names lie encrypted in the database,
 #' which is worth nothing without the key: a backup needs both, kept apart.
 #'
+#' Where a server keeps the secrets (see [dkuSetRemoteDSS()]), it says which one, and why that one is asked.
+#'
 #' @param verify `TRUE` or `FALSE`: whether to decrypt everything there is and check the database's
-#'   structure. That takes some microseconds for each version of each secret.
+#'   structure. That takes some microseconds for each version of each secret. A server does that itself.
 #' @returns A list of class `dkusecrets_vault_info`. What could not be found out is `NA`.
 #' * `package`, `R`, `rust`, `sqlite`: versions; `rust` is the compiler's.
 #' * `database`, `config`, `key_file`: paths; `config` is the directory of key and anchor.
@@ -27,6 +29,12 @@
 #' * `verified`: with `verify = TRUE`, the number of values that were decrypted.
 #' * `problems`: strings, none if all is well. Their names are the kinds of [dkusecrets-errors], or
 #'   `warning`.
+#'
+#' Where a server answers, or something else than the embedded vault is configured and fails, a list of class
+#' `dkusecrets_server_info` and `dkusecrets_vault_info` with `package`, `R`, `rust` and `problems` as above and:
+#' * `server`: its URL or the path of its socket; `kind`: `"url"` or `"socket"`; `why`: what chose it, in words.
+#' * `server_version`: the version of dkusecrets there, `NA` for a Dataiku DSS; `login`: who it says is asking; `store`: the id of
+#'   the store, `NA` for a DSS.
 #' @example man/roxygen/scratch-begin.R
 #' @examples
 #' dkuSetSecret("api-key", "s3cret")
@@ -35,6 +43,10 @@
 #' @export
 dkuVaultInfo <- function(verify = FALSE) {
   check_flag(verify, "verify")
+  from <- tryCatch(source_now(), dkusecrets_error = identity)
+  if (!is.null(from)) {
+    return(server_info(from))
+  }
   found <- unwrap(rust_info())
   found$problems <- structure(found$problems, names = found$problem_kinds)
   found$problem_kinds <- NULL
@@ -50,13 +62,74 @@ dkuVaultInfo <- function(verify = FALSE) {
       }
     )
   }
-  versions <- list(
+  structure(
+    c(versions(), list(sqlite = found$sqlite), found[names(found) != "sqlite"]),
+    class = "dkusecrets_vault_info"
+  )
+}
+
+versions <- function() {
+  list(
     package = as.character(utils::packageVersion("dkusecrets")),
     R = as.character(getRversion()),
-    rust = about()$rust_version,
-    sqlite = found$sqlite
+    rust = about()$rust_version
   )
-  structure(c(versions, found[names(found) != "sqlite"]), class = "dkusecrets_vault_info")
+}
+
+# The same where a server answers. `from` may be the error that kept it from being chosen.
+server_info <- function(from) {
+  info <- list(server = NA_character_, why = NA_character_, kind = NA_character_, server_version = NA_character_,
+               login = NA_character_, store = NA_character_)
+  problems <- character()
+  failed <- function(cnd) problems[[sub("^dkusecrets_error_", "", class(cnd)[[1]])]] <<- conditionMessage(cnd)
+  if (inherits(from, "condition")) {
+    failed(from)
+  } else {
+    info[c("server", "why")] <- from[c("where", "why")]
+    if (!is.null(from$socket)) {
+      info$kind <- "socket"
+    } else {
+      info$kind <- "url"
+      if (travels_in_the_clear(from$url)) {
+        problems[["warning"]] <- "keys and values travel unencrypted: the address begins with http://"
+      }
+    }
+    tryCatch(info <- asked_info(from, info), dkusecrets_error = failed)
+  }
+  structure(c(versions(), info, list(problems = problems)), class = c("dkusecrets_server_info", "dkusecrets_vault_info"))
+}
+
+asked_info <- function(from, info) {
+  info$login <- remote_auth_info(from, FALSE, NULL)$authIdentifier %||% NA_character_
+  info$server_version <- server_version(from, NULL)
+  if (!is.na(info$server_version)) {
+    said <- request(from, "GET", "/dkusecrets/v1/info", call = NULL)
+    info$store <- said$store %||% NA_character_
+  }
+  info
+}
+
+travels_in_the_clear <- function(url) {
+  startsWith(url, "http://") && !grepl("^http://(localhost|127[.][0-9.]+|\\[::1\\])(:|/|$)", url)
+}
+
+#' @export
+format.dkusecrets_server_info <- function(x, ...) {
+  known <- function(value) if (!is.na(value)) plain(value)
+  what <- if (is.na(x$server_version)) "a Dataiku DSS" else paste("dkusecrets", plain(x$server_version))
+  lines <- c(
+    server = known(x$server),
+    why = known(x$why),
+    software = if (!is.na(x$login)) what,
+    login = known(x$login),
+    store = known(x$store),
+    versions = sprintf("dkusecrets %s, R %s, Rust %s", x$package, x$R, x$rust)
+  )
+  c(sprintf("%-9s %s", names(lines), lines), problem_lines(x$problems))
+}
+
+problem_lines <- function(problems) {
+  if (length(problems)) sprintf("! %s: %s", names(problems), problems) else "no problems found"
 }
 
 #' @export
@@ -85,12 +158,7 @@ format.dkusecrets_vault_info <- function(x, ...) {
     verified = if (!is.na(x$verified)) paste(count(x$verified, "value"), "decrypted"),
     versions = sprintf("dkusecrets %s, R %s, Rust %s, SQLite %s", x$package, x$R, x$rust, x$sqlite)
   )
-  problems <- if (length(x$problems)) {
-    sprintf("! %s: %s", names(x$problems), x$problems)
-  } else {
-    "no problems found"
-  }
-  c(sprintf("%-9s %s", names(lines), lines), problems)
+  c(sprintf("%-9s %s", names(lines), lines), problem_lines(x$problems))
 }
 
 #' @export
@@ -144,6 +212,7 @@ dkuCreateVault <- function(provider = c("file", "passphrase"), passphrase = NULL
   if (provider == "file" && !is.null(passphrase)) {
     abort_dku("invalid_argument", "a passphrase is for `provider = \"passphrase\"`")
   }
+  check_embedded()
   if (provider == "passphrase" && is.null(passphrase)) {
     passphrase <- ask_new_passphrase(call = sys.call())
   }
@@ -156,6 +225,7 @@ dkuCreateVault <- function(provider = c("file", "passphrase"), passphrase = NULL
 dkuConfigureVault <- function(keep_versions = NULL, keep_days = NULL) {
   keep_versions <- or_null(keep_versions, check_count, "keep_versions", 1, 1000)
   keep_days <- or_null(keep_days, check_count, "keep_days", 0, 36500)
+  check_embedded()
   invisible(unwrap(rust_configure(keep_versions, keep_days)))
 }
 
@@ -207,6 +277,7 @@ dkuUnlock <- function(passphrase = NULL, minutes = NULL, ...) {
   check_no_more(...)
   passphrase <- or_null(passphrase, check_string, "passphrase")
   seconds <- or_null(minutes, check_minutes)
+  check_embedded()
   if (is.null(passphrase)) {
     found <- unwrap(rust_info())
     if (identical(found$provider, "file")) {
@@ -268,5 +339,6 @@ ask_passphrase <- function(call) {
 #' @export
 dkuAcceptRestore <- function(damaged = FALSE) {
   check_flag(damaged, "damaged")
+  check_embedded()
   invisible(unwrap(rust_accept_restore(damaged)))
 }

@@ -33,6 +33,7 @@ limit=$(
 
 # Nothing of the user's: neither profiles, nor environment files, nor a vault.
 unset DKUSECRETS_HOME R_USER_DATA_DIR R_USER_CONFIG_DIR XDG_DATA_HOME XDG_CONFIG_HOME R_PROFILE R_ENVIRON
+unset DKU_API_TICKET DKU_DSS_URL DKU_API_KEY DKUSECRETS_SOCKET
 R_PROFILE_USER=/dev/null
 R_ENVIRON_USER=/dev/null
 R_LIBS=$scratch/lib

@@ -25,6 +25,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/dkusecrets-demo.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
 mkdir -m 0700 "$scratch/vault" "$scratch/work"
+unset DKU_API_TICKET DKU_DSS_URL DKU_API_KEY DKUSECRETS_SOCKET
 DKUSECRETS_HOME=$scratch/vault
 export DKUSECRETS_HOME
 top=$PWD

@@ -16,6 +16,8 @@ NOT_CRAN=true
 PYTHONDONTWRITEBYTECODE=1
 LC_ALL=C.UTF-8
 LANGUAGE=en
+# A test that forgets to say where its secrets are must not find those of a server.
+unset DKU_API_TICKET DKU_DSS_URL DKU_API_KEY DKUSECRETS_SOCKET
 export PATH R_LIBS DKUSECRETS_HOME NOT_CRAN PYTHONDONTWRITEBYTECODE LC_ALL LANGUAGE
 rm -rf "$results" "$top/home" "$top/lib"
 mkdir -p "$results" "$top/lib"

@@ -19,7 +19,7 @@ def needed():
     """(name, version) of each crate the package is built from, on any of SYSTEMS."""
     crates = set()
     for system in SYSTEMS:
-        tree = ["cargo", "tree", "--locked", "--package=dkusecrets", "--edges=normal,build", "--prefix=none"]
+        tree = ["cargo", "tree", "--locked", "--package=dkusecrets", "--package=server", "--edges=normal,build", "--prefix=none"]
         out = subprocess.run([*tree, "--target", system], check=True, capture_output=True, text=True).stdout
         for line in out.splitlines():
             name, version = line.split()[:2]

@@ -72,7 +72,7 @@ test_that("a failure whose way out has a name in R says it", {
 })
 
 test_that("every R function that a way out names is exported", {
-  named <- regmatches(deparse(way_out), gregexpr("dku[A-Za-z]+(?=\\()", deparse(way_out), perl = TRUE))
+  named <- regmatches(deparse(what_to_do), gregexpr("dku[A-Za-z]+(?=\\()", deparse(what_to_do), perl = TRUE))
   named <- unique(unlist(named))
   expect_gt(length(named), 5)
   expect_identical(setdiff(named, getNamespaceExports("dkusecrets")), character())

@@ -42,7 +42,7 @@ test_that("DKUSECRETS_HOME moves both", {
 test_that("without DKUSECRETS_HOME the first use makes private directories", {
   data <- withr::local_tempdir()
   config <- withr::local_tempdir()
-  withr::local_envvar(DKUSECRETS_HOME = NA, R_USER_DATA_DIR = data, R_USER_CONFIG_DIR = config)
+  withr::local_envvar(DKUSECRETS_HOME = NA, R_USER_DATA_DIR = data, R_USER_CONFIG_DIR = config, HOME = data)
   dkuSetSecret("a", "v")
   expect_identical(dkuGetSecret("a"), "v")
   expect_identical(as.character(file.mode(file.path(c(data, config), "R", "dkusecrets"))), c("700", "700"))
@@ -174,11 +174,20 @@ test_that("a full disk is an error of its own, and what was stored stays", {
   expect_error(dkuGetSecret("b"), class = "dkusecrets_error_not_found")
 })
 
+test_that("a home that cannot be looked into may hold a configuration: it is not passed over", {
+  out <- as_nobody(
+    "tryCatch(dkuGetSecret('a'), dkusecrets_error_permission = function(cnd) cat('refused:', conditionMessage(cnd)))",
+    env = c("HOME=/root", "DKUSECRETS_HOME=")
+  )
+  skip_if(as.character(file.mode("/root")) != "700", "root's home is open to others")
+  expect_match(out, "refused: /root/.dataiku/config.json cannot be looked at", fixed = TRUE)
+})
+
 test_that("the login comes from the user id and not from the environment", {
   for (name in c("USER", "LOGNAME", "USERNAME", "LNAME")) {
     withr::local_envvar(setNames("someone-else", name))
   }
   expect_identical(dkuGetAuthInfo()$authIdentifier, system2("id", "-un", stdout = TRUE))
-  out <- as_nobody("cat(dkuGetAuthInfo()$authIdentifier)", env = c("USER=root", "LOGNAME=root", "HOME=/root"))
+  out <- as_nobody("cat(dkuGetAuthInfo()$authIdentifier)", env = c("USER=root", "LOGNAME=root", "HOME=/root", "DKUSECRETS_HOME=/none"))
   expect_identical(out, system2("id", c("-un", "65534"), stdout = TRUE))
 })

@@ -5,6 +5,7 @@
 //! Where the vault lies is asked anew with each call: nothing is kept here.
 #![expect(clippy::disallowed_methods, reason = "what #[extendr] expands to; wrappers.rs looks at our own text")]
 use crate::args::{expiry, number, optional_number, optional_text, passphrase, text, value};
+use crate::elsewhere::{Elsewhere, elsewhere};
 use crate::reply::{Failure, reply};
 use crate::secret_list::secret_list;
 use extendr_api::prelude::*;
@@ -33,13 +34,31 @@ fn rust_get(name: Robj) -> Robj {
 }
 
 /// The same for a name that is one string in ASCII, and NULL for anything else: whatever encoding R says a string is
-/// in, ASCII is ASCII.
+/// in, ASCII is ASCII. NULL too where something else than the embedded vault is to answer.
 /// @noRd
 #[extendr]
 fn rust_get_ascii(name: Robj) -> Robj {
     reply(|| match text(&name, "name") {
-        Ok(name) if name.is_ascii() => get(name),
+        Ok(name) if name.is_ascii() && elsewhere().is_none() => get(name),
         _ => Ok(().into_robj()),
+    })
+}
+
+/// What else than the embedded vault is configured, once it is known to be safe; NULL for nothing.
+/// @noRd
+#[extendr]
+fn rust_elsewhere() -> Robj {
+    reply(|| {
+        let Some(found) = elsewhere() else { return Ok(().into_robj()) };
+        found.check()?;
+        let list = match found {
+            Elsewhere::Ticket => list!(kind = "ticket"),
+            Elsewhere::Key => list!(kind = "key"),
+            Elsewhere::Config(path) => list!(kind = "config", path = self::path(path)),
+            Elsewhere::Socket { path, chosen } => list!(kind = "socket", path = self::path(path), chosen = chosen),
+            Elsewhere::Both => list!(),
+        };
+        Ok(list.into_robj())
     })
 }
 
@@ -220,7 +239,6 @@ fn rust_verify() -> Robj {
 fn rust_info() -> Robj {
     reply(|| {
         let info = Vault::of_caller().info();
-        let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         Ok(list!(
             database = path(info.database),
             config = path(info.config),
@@ -250,6 +268,10 @@ fn retention(versions: &Robj, days: &Robj) -> std::result::Result<Retention, Fai
     Ok(Retention { versions: number(versions, "keep_versions")?, days: number(days, "keep_days")? })
 }
 
+fn path(path: std::path::PathBuf) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
 }
@@ -260,6 +282,7 @@ extendr_module! {
     fn rust_effective_user;
     fn rust_get;
     fn rust_get_ascii;
+    fn rust_elsewhere;
     fn rust_get_all;
     fn rust_list;
     fn rust_versions;

@@ -1,0 +1,428 @@
+# First what needs no server: JSON, and what answers mean. Then the same functions as of a vault, over HTTP.
+
+a_source <- server_at("https://dss.example.org", "DKU_DSS_URL and DKU_API_KEY are set", key = "k")
+
+test_that("a body is a flat object that keeps every byte", {
+  text <- "\u20ac \U1f511 \"quoted\" \\back </script> \u0001\t\r\n\u007f\u2028 \\u0000"
+  sent <- json_object(list(name = "a", value = text, none = NULL, expires = NA, number = 2^53, small = 100000, zero = 0))
+  expect_identical(
+    jsonlite::parse_json(rawToChar(sent)),
+    list(name = "a", value = text, expires = NULL, number = 2^53, small = 100000L, zero = 0L)
+  )
+  expect_match(rawToChar(sent), "\"number\":9007199254740992,\"small\":100000,", fixed = TRUE)
+  expect_identical(rawToChar(json_object(list(name = "a"))), "{\"name\":\"a\"}")
+})
+
+test_that("bytes are kept in a C locale too", {
+  skip_if_not_installed("callr")
+  found <- callr::r(function() {
+    text <- rawToChar(as.raw(c(0xc3, 0xa9)))
+    sent <- dkusecrets:::json_object(list(a = text))
+    list(sent, charToRaw(dkusecrets:::parse_answer(dkusecrets:::as_text(sent))$a))
+  }, env = c(LC_ALL = "C"))
+  expect_identical(found, list(charToRaw("{\"a\":\"\u00e9\"}"), charToRaw("\u00e9")))
+})
+
+test_that("an answer is an object in UTF-8 that R can hold, or nothing", {
+  parse <- function(bytes) parse_answer(as_text(if (is.raw(bytes)) bytes else charToRaw(bytes)))
+  expect_identical(parse("{\"a\": 3000000000123}"), list(a = 3000000000123))
+  expect_identical(parse("{\"a\": \"\\ud83d\\udd11\\n\"}"), list(a = "\U1f511\n"))
+  expect_length(parse("{}"), 0)
+  # The last is a backslash and six characters, no NUL.
+  expect_identical(parse("{\"a\": \"\\\\u0000\"}"), list(a = "\\u0000"))
+  for (bad in list("", "<html>", "[1]", "\"a\"", "1", "null", "{", "{\"a\": \"\\u0000\"}", "{\"a\": \"\\\\\\u0000\"}",
+                   as.raw(c(0x7b, 0x7d, 0)), charToRaw("{\"a\": \"\xff\"}"))) {
+    expect_null(parse(bad))
+  }
+})
+
+test_that("days travel as text", {
+  expect_identical(day_out(as.double(as.Date("2031-12-31"))), "2031-12-31")
+  expect_identical(day_in("2031-12-31"), as.double(as.Date("2031-12-31")))
+  expect_identical(day_out(NA_real_), NA_real_)
+  expect_identical(day_in(NULL), NA_real_)
+  expect_null(day_out(NULL))
+})
+
+test_that("tables have their columns also without rows", {
+  none <- list(secrets = list(), versions = list())
+  expect_identical(lengths(secrets_table(none)), setNames(rep(0L, 7), c("name", "description", "version", "created", "updated", "expires", "removed")))
+  expect_identical(vapply(secrets_table(none), typeof, ""), setNames(rep(c("character", "double"), c(2, 5)), names(secrets_table(none))))
+  expect_identical(vapply(versions_table(none), typeof, "", USE.NAMES = FALSE), c("double", "double", "double", "logical"))
+})
+
+# The condition that an answer becomes.
+raised <- function(status, body = NULL, ...) {
+  tryCatch(unwrap(answer_failure(a_source, status, body, ...)), error = identity)
+}
+
+test_that("a kind becomes the class of the embedded error, with its fields and its way out", {
+  cnd <- raised(404, list(kind = "not_found", message = "no \"a\"", name = "a", close = list("b", "c"), removed = FALSE))
+  expect_identical(class(cnd)[1:2], c("dkusecrets_error_not_found", "dkusecrets_error"))
+  expect_identical(unclass(cnd)[c("name", "close", "removed", "server")], list(
+    name = "a", close = c("b", "c"), removed = FALSE, server = "https://dss.example.org"
+  ))
+  expect_identical(conditionMessage(cnd), paste(
+    "no \"a\"", "dkuListSecrets() shows the names there are; dkuSetSecret(\"a\") stores one",
+    "https://dss.example.org was asked: DKU_DSS_URL and DKU_API_KEY are set", sep = "\n  "
+  ))
+  expect_identical(raised(404, list(kind = "not_found", message = "m", name = "a", close = list()))$close, character())
+  cnd <- raised(409, list(kind = "conflict", message = "m", name = "a", expected = 3L, found = 4L))
+  expect_s3_class(cnd, "dkusecrets_error_conflict")
+  expect_identical(c(cnd$expected, cnd$found), c(3, 4))
+  expect_match(conditionMessage(raised(404, list(kind = "not_found", message = "m", name = "a", removed = TRUE))), "dkuRestoreSecret", fixed = TRUE)
+  expect_match(conditionMessage(raised(423, list(kind = "locked", message = "m"))), "whoever looks after the server", fixed = TRUE)
+  for (kind in c("exists", "invalid_name", "invalid_value", "invalid_argument", "not_allowed", "busy", "damaged")) {
+    expect_s3_class(raised(400, list(kind = kind, message = "m")), paste0("dkusecrets_error_", kind))
+  }
+})
+
+test_that("without a kind the status decides", {
+  said <- list(errorType = "x", message = "Unknown API Key")
+  kinds <- c(`401` = "not_authenticated", `403` = "not_allowed", `503` = "unavailable", `500` = "remote", `404` = "remote", `302` = "remote", `200` = "remote")
+  for (status in names(kinds)) {
+    expect_s3_class(raised(as.integer(status), said), paste0("dkusecrets_error_", kinds[[status]]))
+    expect_s3_class(raised(as.integer(status)), paste0("dkusecrets_error_", kinds[[status]]))
+  }
+  expect_match(conditionMessage(raised(401, said)), "^Unknown API Key \\(HTTP 401\\)")
+  for (bad in list("Bad", "a b", "", 1, list(), NA, "../x")) {
+    expect_s3_class(raised(500, list(kind = bad, message = "m")), "dkusecrets_error_remote")
+  }
+})
+
+test_that("what only our server has ends as unsupported on a DSS", {
+  expect_s3_class(raised(404, NULL, path = "/dkusecrets/v1/secrets"), "dkusecrets_error_unsupported")
+  expect_s3_class(raised(404, NULL, path = "/dkusecrets/v1/secrets", ours = TRUE), "dkusecrets_error_remote")
+  expect_s3_class(raised(404, NULL, path = "/dip/publicapi/auth/info"), "dkusecrets_error_remote")
+})
+
+test_that("a redirect says where to, without what may be secret in it", {
+  message <- conditionMessage(raised(302, NULL, location = "https://other.example.org/login?token=Marker7Value"))
+  expect_match(message, "elsewhere to https://other.example.org: use", fixed = TRUE)
+})
+
+test_that("a server's words cannot play tricks on a terminal", {
+  said <- plain(paste0("a\u001b[31mb\u0007c\r\nd\u202ee", strrep("x", 1000)))
+  expect_match(said, "^a \\[31mb c d ex+\\.\\.\\.$")
+  expect_lt(nchar(said), 510)
+})
+
+test_that("a connection that fails says what to look at", {
+  text <- function(...) conditionMessage(tryCatch(unwrap(connection_failure(a_source, ...)), dkusecrets_error_unavailable = identity))
+  refused <- text("Failed to connect to dss.example.org port 443: Connection refused", changes = TRUE)
+  expect_match(refused, "^https://dss.example.org could not be reached: Failed to connect")
+  expect_match(refused, "https_proxy", fixed = TRUE)
+  expect_no_match(refused, "not known")
+  expect_match(text("Operation timed out after 30000 milliseconds", changes = TRUE), "did not answer.*whether the server has done it is not known")
+  expect_no_match(text("Operation timed out after 30000 milliseconds"), "not known")
+  certificate <- text("SSL certificate problem: self-signed certificate")
+  expect_match(certificate, "CURL_CA_BUNDLE.*no_check_certificate = TRUE")
+  expect_no_match(certificate, "https_proxy", fixed = TRUE)
+  socket <- server_at("http://localhost", "it is there", socket = "/run/s")
+  expect_match(connection_failure(socket, "Couldn't connect to server")$message, "^/run/s could not be reached: .*\n  is the server running\\?$")
+})
+
+test_that("what is asked again is what may be there a moment later", {
+  answer <- function(status, after = NULL) list(status = status, headers = list(`retry-after` = after))
+  expect_identical(wait_before_next(answer(503, "2"), 1), 2)
+  for (other in list(answer(503), answer(503, "120"), answer(503, "Wed, 21 Oct 2031 07:28:00 GMT"), answer(200, "1"), answer(500, "1"))) {
+    expect_null(wait_before_next(other, 1))
+  }
+  expect_gt(wait_before_next(list(failed = "Failed to connect"), 2), wait_before_next(list(failed = "Failed to connect"), 1))
+  expect_null(wait_before_next(list(failed = "SSL certificate problem"), 1))
+  expect_null(wait_before_next(list(failed = "Operation timed out"), 1))
+})
+
+test_that("options of curl's are checked without showing them", {
+  local_remote("http://127.0.0.1:1")
+  withr::local_options(dkusecrets.curl = list(keypasswd = 1, nonsense = "Marker7Value"))
+  cnd <- expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_invalid_argument")
+  expect_match(conditionMessage(cnd), "nonsense", fixed = TRUE)
+  expect_no_match(conditionMessage(cnd), "Marker7Value", fixed = TRUE)
+  for (bad in list(0, -1, NA, "30", c(1, 2), Inf)) {
+    withr::with_options(list(dkusecrets.timeout = bad, dkusecrets.curl = NULL), {
+      expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_invalid_argument")
+    })
+  }
+})
+
+test_that("the names that are close are few and near", {
+  expect_identical(close_to("api-kex", c("api-key", "another", "API-KEX", "api-keyx")), c("API-KEX", "api-key", "api-keyx"))
+  expect_identical(close_to("a", character()), character())
+  expect_identical(close_to("long-name", c("quite another")), character())
+})
+
+# --- Over HTTP ---------------------------------------------------------------------------------------------------
+
+server <- if (nzchar(Sys.getenv("NOT_CRAN"))) start_server(testthat::teardown_env())
+
+test_that("the functions of a vault work with a server, and mean the same", {
+  skip_on_cran()
+  for (where in c("url", "socket")) {
+    if (where == "url") local_remote(server$ours) else withr::local_envvar(DKUSECRETS_HOME = NA, DKUSECRETS_SOCKET = server$socket)
+    if (where == "socket") dkuSetRemoteDSS(NULL)
+    a <- paste("a", where)
+    value <- "line\nof \u20ac \U1f511 \\u0000 \"x\" \u0001 </a>\n"
+    expect_invisible(dkuSetSecret(a, value))
+    expect_identical(dkuGetSecret(a), value)
+    expect_identical(Encoding(dkuGetSecret(a)), "UTF-8")
+    expect_identical(dkuSetSecret(a, "", description = "d", expires = "2031-12-31", if_version = 1), 2)
+    expect_identical(dkuGetSecret(a), "")
+    cnd <- expect_error(dkuSetSecret(a, "x", if_version = 1), class = "dkusecrets_error_conflict")
+    expect_identical(c(cnd$expected, cnd$found), c(1, 2))
+    expect_identical(conditionCall(cnd), quote(dkuSetSecret()))
+    listed <- dkuListSecrets()
+    expect_s3_class(listed, "dkusecrets_list")
+    expect_named(listed, c("name", "description", "version", "created", "updated", "expires"))
+    expect_identical(listed[listed$name == a, ]$expires, as.Date("2031-12-31"))
+    expect_identical(listed$created[[1]], utc(1764000000.123))
+    expect_named(dkuSecretVersions(a), c("version", "created", "expires", "current"))
+    expect_invisible(dkuDescribeSecret(a, description = NULL, expires = NULL))
+    expect_identical(last_asked(server$ours, "body"), sprintf("{\"name\":\"%s\",\"description\":\"\",\"expires\":null}", a))
+    dkuDescribeSecret(a, expires = "2031-01-01")
+    expect_identical(last_asked(server$ours, "body"), sprintf("{\"name\":\"%s\",\"expires\":\"2031-01-01\"}", a))
+    dkuDescribeSecret(a, description = "x")
+    expect_identical(last_asked(server$ours, "body"), sprintf("{\"name\":\"%s\",\"description\":\"x\"}", a))
+    expect_null(dkuRenameSecret(a, "other"))
+    expect_null(dkuRemoveSecret(a, if_version = 2))
+    expect_identical(last_asked(server$ours, "body"), sprintf("{\"name\":\"%s\",\"if_version\":2}", a))
+    expect_identical(dkuRestoreSecret(a), 7)
+    expect_identical(dkuPurgeSecret(a), 3)
+    cnd <- expect_error(dkuGetSecret("none"), class = "dkusecrets_error_not_found")
+    expect_true(a %in% cnd$close)
+    expect_identical(conditionCall(cnd), quote(dkuGetSecret()))
+    expect_error(dkuGetSecret("caf\u00e9"), class = "dkusecrets_error_not_found")
+    expect_error(dkuGetSecret(1), class = "dkusecrets_error_invalid_name")
+  }
+})
+
+test_that("credentials go where they belong", {
+  skip_on_cran()
+  local_remote(server$ours, "dkuaps-0123")
+  dkuGetAuthInfo()
+  expect_identical(last_asked(server$ours, "authorization"), paste("Basic", jsonlite::base64_enc(charToRaw("dkuaps-0123:"))))
+  expect_null(unlist(last_asked(server$ours, "ticket")))
+  dkuSetRemoteDSS(NULL)
+  withr::local_envvar(DKU_API_TICKET = "t1", DKU_BACKEND_HOST = "127.0.0.1", DKU_BACKEND_PORT = sub(".*:", "", server$ours), DKU_BACKEND_PROTOCOL = NA)
+  expect_identical(dkuGetAuthInfo()$authIdentifier, "t1")
+  expect_null(unlist(last_asked(server$ours, "authorization")))
+  # On a socket there are none, and no proxy.
+  withr::local_envvar(DKU_API_TICKET = NA, DKUSECRETS_HOME = NA, DKUSECRETS_SOCKET = server$socket)
+  withr::with_envvar(c(http_proxy = "http://127.0.0.1:1", no_proxy = ""), dkuGetAuthInfo())
+  expect_null(unlist(last_asked(server$ours, "authorization")))
+  cnd <- tryCatch({
+    local_remote(server$ours, "wrong")
+    dkuGetAuthInfo()
+  }, error = identity)
+  expect_s3_class(cnd, "dkusecrets_error_not_authenticated")
+  expect_match(conditionMessage(cnd), "^Unknown API Key")
+  expect_no_match(conditionMessage(cnd), "wrong", fixed = TRUE)
+})
+
+test_that("auth info of a server is DSS's, and as redacted as a vault's", {
+  skip_on_cran()
+  local_remote(server$ours)
+  dkuSetSecret("credential-for-my-api", "Marker7Value")
+  info <- dkuGetAuthInfo(with_secrets = TRUE)
+  expect_s3_class(info, c("dkusecrets_auth_info", "dkusecrets_redacted"), exact = TRUE)
+  expect_s3_class(info$secrets, c("dkusecrets_secrets", "dkusecrets_redacted"), exact = TRUE)
+  expect_s3_class(info$secrets[[1]], c("dkusecrets_secret", "dkusecrets_redacted"), exact = TRUE)
+  expect_identical(info$groups, list("readers"))
+  for (object in list(info, info$secrets, info$secrets[1], info$secrets[[1]], list(info))) {
+    shown <- c(capture.output(print(object)), capture.output(str(object)), format(object), as.character(info))
+    expect_no_match(paste(shown, collapse = " "), "Marker7Value", fixed = TRUE)
+  }
+  env <- new.env()
+  eval(parse(text = readLines(test_path("snippet.R"))), env)
+  expect_identical(env$secret_value, "Marker7Value")
+  expect_false("secrets" %in% names(dkuGetAuthInfo()))
+})
+
+test_that("an expired secret of a server warns as one of a vault", {
+  skip_on_cran()
+  local_remote(server$ours)
+  dkuSetSecret("old", "v", expires = "2020-01-01")
+  withr::defer(dkuSetSecret("old", "v"))
+  cnd <- expect_warning(expect_identical(dkuGetSecret("old"), "v"), class = "dkusecrets_warning_expired")
+  expect_identical(cnd$expires, as.Date("2020-01-01"))
+  the$warned <- character()
+  expect_warning(dkuGetAuthInfo(TRUE), class = "dkusecrets_warning_expired")
+  expect_silent(dkuGetAuthInfo(TRUE))
+  withr::local_options(dkusecrets.expired = "error")
+  expect_error(dkuGetSecret("old"), class = "dkusecrets_error_expired")
+  expect_error(dkuGetAuthInfo(TRUE), class = "dkusecrets_error_expired")
+})
+
+test_that("of a DSS secrets are read, and nothing is sent that would change them", {
+  skip_on_cran()
+  local_remote(server$ours)
+  dkuSetSecret("shared", "v1")
+  dkuSetRemoteDSS(server$dss, "k")
+  expect_identical(dkuGetSecret("shared"), "v1")
+  expect_true("shared" %in% vapply(dkuGetAuthInfo(TRUE)$secrets, `[[`, "", "key"))
+  cnd <- expect_error(dkuGetSecret("sharee"), class = "dkusecrets_error_not_found")
+  expect_identical(cnd$close, "shared")
+  expect_no_match(conditionMessage(cnd), "dkuSetSecret", fixed = TRUE)
+  for (use in list(
+    function() dkuSetSecret("a", "Marker7Value"), function() dkuListSecrets(), function() dkuSecretVersions("a"),
+    function() dkuRemoveSecret("a"), function() dkuRestoreSecret("a"), function() dkuPurgeSecret("a"),
+    function() dkuDescribeSecret("a", "d"), function() dkuRenameSecret("a", "b"), function() dkuAuditLog()
+  )) {
+    # Also when nothing is known of it yet.
+    the$servers <- character()
+    cnd <- expect_error(use(), class = "dkusecrets_error_unsupported")
+    expect_match(conditionMessage(cnd), "is a Dataiku DSS", fixed = TRUE)
+  }
+  of_dss <- Filter(function(request) !request$ours, asked(server$dss))
+  expect_identical(unique(vapply(of_dss, `[[`, "", "method")), "GET")
+  expect_no_match(paste(vapply(of_dss, `[[`, "", "path"), collapse = " "), "dkusecrets", fixed = TRUE)
+  expect_identical(dkuVaultInfo()$server_version, NA_character_)
+  expect_output(print(dkuVaultInfo()), "software  a Dataiku DSS")
+})
+
+test_that("dkuVaultInfo() says who answers and why", {
+  skip_on_cran()
+  withr::local_envvar(DKUSECRETS_HOME = NA, DKUSECRETS_SOCKET = server$socket)
+  info <- dkuVaultInfo()
+  expect_identical(
+    unclass(info)[c("server", "kind", "why", "server_version", "login", "store")],
+    list(server = server$socket, kind = "socket", why = "DKUSECRETS_SOCKET names it", server_version = "0.2.0", login = "ada", store = "0123")
+  )
+  expect_length(info$problems, 0)
+  expect_identical(names(info)[1:3], names(withr::with_envvar(c(DKUSECRETS_SOCKET = NA, DKUSECRETS_HOME = tempdir()), dkuVaultInfo()))[1:3])
+  local_remote(server$ours, "wrong")
+  expect_named(dkuVaultInfo()$problems, "not_authenticated")
+})
+
+test_that("the audit log is a data frame", {
+  skip_on_cran()
+  local_remote(server$ours)
+  log <- dkuAuditLog(limit = 2)
+  expect_match(last_asked(server$ours, "path"), "limit=2", fixed = TRUE)
+  expect_named(log, c("seq", "time", "who", "behalf", "from", "action", "names", "outcome", "claims"))
+  expect_identical(log$seq, c(5e9, 2))
+  expect_identical(log$behalf, c(NA, "bob"))
+  expect_identical(log$names, list(c("a", "b"), character()))
+  expect_identical(log$claims[[1]], list(project = "P"))
+  expect_s3_class(log$time, "POSIXct")
+  expect_error(dkuAuditLog(0), class = "dkusecrets_error_invalid_argument")
+  dkuSetRemoteDSS(NULL)
+  local_vault()
+  expect_error(dkuAuditLog(), class = "dkusecrets_error_unsupported")
+})
+
+test_that("a read is tried again, and what is no JSON and a redirect are errors", {
+  skip_on_cran()
+  local_remote(paste0(server$ours, "/busy"))
+  expect_identical(dkuGetAuthInfo()$authIdentifier, "ada")
+  expect_error(dkuGetTicketFromBrowserHeaders(c(cookie = "x")), class = "dkusecrets_error_unavailable")
+  before <- length(asked(server$ours))
+  dkuSetRemoteDSS(paste0(server$ours, "/elsewhere"), "k")
+  expect_error(dkuGetAuthInfo(), "sends its callers elsewhere to https://other.example.org:", class = "dkusecrets_error_remote")
+  dkuSetRemoteDSS(paste0(server$dss, "/page"), "k")
+  expect_error(dkuGetAuthInfo(), "not a JSON object", class = "dkusecrets_error_remote")
+  expect_identical(length(asked(server$ours)), before + 2L)
+})
+
+test_that("forked processes have connections of their own", {
+  skip_on_cran()
+  skip_if_not_installed("parallel")
+  local_remote(server$ours)
+  for (i in 1:8) dkuSetSecret(sprintf("of %d", i), as.character(i))
+  # Not in this process: callr, which runs the server, and parallel both wait for the end of this process's children.
+  found <- callr::r(function(url) {
+    dkusecrets::dkuSetRemoteDSS(url, "parent")
+    dkusecrets::dkuGetAuthInfo()
+    of <- function(i) {
+      dkusecrets::dkuSetRemoteDSS(url, "child")
+      replicate(20, dkusecrets::dkuGetSecret(sprintf("of %d", i)))
+    }
+    answers <- parallel::mclapply(1:8, of, mc.cores = 4)
+    dkusecrets::dkuGetAuthInfo()
+    answers
+  }, list(server$ours))
+  expect_identical(found, lapply(1:8, function(i) rep(as.character(i), 20)))
+  ports <- function(key) {
+    of <- Filter(function(request) identical(request$authorization, paste("Basic", base64(paste0(key, ":")))), asked(server$ours))
+    unique(vapply(of, `[[`, "", "port"))
+  }
+  # The parent's connection goes on, and nobody else has used it.
+  expect_length(ports("parent"), 1)
+  expect_length(ports("child"), 4)
+  expect_false(ports("parent") %in% ports("child"))
+})
+
+test_that("the largest value comes back byte for byte", {
+  skip_on_cran()
+  local_remote(server$ours)
+  value <- strrep("\u20ac\\\"\n", 2^20 / 6)
+  dkuSetSecret("large", value)
+  expect_identical(dkuGetSecret("large"), value)
+  dkuSetSecret("large", "")
+})
+
+test_that("a certificate is checked", {
+  skip_on_cran()
+  skip_if(Sys.which("openssl") == "", "openssl is not installed")
+  home <- withr::local_tempdir()
+  withr::local_dir(home)
+  system2("openssl", c(
+    "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost",
+    "-addext subjectAltName=DNS:localhost"
+  ), stderr = FALSE)
+  port <- httpuv::randomPort()
+  # It answers with a page, which is how far one gets only with a certificate that is accepted.
+  process <- callr::r_bg(function(port) {
+    system2("openssl", c("s_server -quiet -www -key key.pem -cert cert.pem -accept", port), stderr = FALSE)
+  }, list(port), supervise = TRUE)
+  withr::defer(process$kill_tree())
+  local_remote(sprintf("https://localhost:%d", port))
+  withr::local_options(dkusecrets.timeout = 5)
+  withr::local_envvar(CURL_CA_BUNDLE = NA)
+  for (i in 1:50) {
+    cnd <- tryCatch(dkuGetAuthInfo(), error = identity)
+    if (!grepl("connect to server", conditionMessage(cnd))) break
+  }
+  expect_s3_class(cnd, "dkusecrets_error_unavailable")
+  expect_match(conditionMessage(cnd), "certificate.*CURL_CA_BUNDLE.*no_check_certificate")
+  withr::with_envvar(c(CURL_CA_BUNDLE = file.path(home, "cert.pem")), expect_error(dkuGetAuthInfo(), "not a JSON object"))
+  withr::with_options(list(dkusecrets.curl = list(cainfo = file.path(home, "cert.pem"))), expect_error(dkuGetAuthInfo(), "not a JSON object"))
+  dkuSetRemoteDSS(sprintf("https://localhost:%d", port), "k", no_check_certificate = TRUE)
+  expect_error(dkuGetAuthInfo(), "not a JSON object")
+})
+
+test_that("Ctrl-C ends a request, and the next one is not disturbed", {
+  skip_on_cran()
+  skip_if(Sys.which("python3") == "", "python3 is not installed")
+  local_remote(server$ours)
+  # Accepts and says nothing.
+  silent <- withr::local_tempfile()
+  process <- callr::r_bg(function(file) {
+    system2("python3", c("-c", shQuote(paste(
+      "import socket, sys, time", "s = socket.create_server(('127.0.0.1', 0))",
+      "open(sys.argv[1], 'w').write(str(s.getsockname()[1]) + chr(10))", "time.sleep(60)", sep = "; "
+    )), file))
+  }, list(silent), supervise = TRUE)
+  withr::defer(process$kill_tree())
+  while (!file.exists(silent) || length(readLines(silent)) == 0) Sys.sleep(0.05)
+  dkuSetRemoteDSS(paste0("http://127.0.0.1:", readLines(silent)), "k")
+  system(sprintf("(sleep 1; kill -INT %d) &", Sys.getpid()))
+  time <- system.time(how <- tryCatch(dkuGetAuthInfo(), interrupt = function(cnd) "interrupted"))[[3]]
+  expect_identical(how, "interrupted")
+  expect_lt(time, 10)
+  dkuSetRemoteDSS(server$ours, "k")
+  expect_lt(system.time(expect_identical(dkuGetAuthInfo()$authIdentifier, "ada"))[[3]], 10)
+})
+
+test_that("nothing of a server is loaded for a read of the vault", {
+  skip_if_not_installed("callr")
+  home <- local_vault()
+  dkuSetSecret("a", "v")
+  loaded <- callr::r(function() {
+    dkusecrets::dkuGetSecret("a")
+    dkusecrets::dkuListSecrets()
+    dkusecrets::dkuGetAuthInfo(TRUE)
+    intersect(loadedNamespaces(), c("curl", "jsonlite", "askpass"))
+  })
+  expect_identical(loaded, character())
+})
