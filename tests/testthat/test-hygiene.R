@@ -30,12 +30,21 @@ bare_calls <- function(code, rust) {
   as.character(unlist(lapply(parts, bare_calls, rust)))
 }
 
+all_calls <- function(code) {
+  if (is.call(code)) c(list(code), unlist(lapply(as.list(code)[-1], all_calls), recursive = FALSE))
+}
+
 test_that("every call of Rust is inside unwrap()", {
   found <- internals()
   expect_gt(length(found$rust), 0)
   for (name in names(found$ours)) {
     f <- found$ours[[name]]
     bare <- c(bare_calls(formals(f), found$rust), bare_calls(body(f), found$rust))
+    # One does it in two steps: what is no string comes to unwrap() there.
+    if (name == "dkuGetSecret") {
+      expect_true(any(vapply(all_calls(body(f)), identical, NA, quote(unwrap(found)))))
+      bare <- setdiff(bare, "rust_get_ascii")
+    }
     expect_identical(bare, character(), info = paste0(name, "()"))
   }
 })

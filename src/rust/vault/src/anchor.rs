@@ -6,7 +6,8 @@
 //! leaves the other one. Byte layout: `FORMAT.md`, "The anchor".
 use crate::key::{Id, Key};
 use crate::place::Place;
-use crate::platform;
+use crate::plain::Plain;
+use crate::platform::{self, User};
 use crate::site::Site;
 use crate::{Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
@@ -64,13 +65,12 @@ fn mac(site: &Site, key: &Key, fields: &[u8]) -> Result<Hmac<Sha256>> {
 /// The anchor file as it was before the transaction began, not yet verified: the key to that comes later.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Anchor {
-    bytes: Option<Vec<u8>>,
+    bytes: Option<Plain>,
 }
 
 impl Anchor {
     pub(crate) fn read(place: &Place) -> Result<Anchor> {
-        let bytes = platform::read_private(&place.anchor(), LIMIT)?;
-        Ok(Anchor { bytes: bytes.map(|b| b.to_vec()) })
+        Ok(Anchor { bytes: platform::read_private(&place.anchor(), LIMIT, User::now())? })
     }
 
     pub(crate) fn is_absent(&self) -> bool {
@@ -95,7 +95,7 @@ fn newest(site: &Site, key: &Key, owner: &Id, bytes: &[u8]) -> Option<(usize, Ma
 /// Raises the marks after a commit. `key` is the anchor key's subkey, here and below. A lock that is not had within a second is let go: the anchor may lag.
 pub(crate) fn raise(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
-    let Some((file, _)) = platform::open_private(&path, true)? else { return Ok(()) };
+    let Some((file, _)) = platform::open_private(&path, true, User::now())? else { return Ok(()) };
     platform::wait_for_lock(&file, &path, Duration::from_secs(1))?;
     let bytes = platform::read_up_to(&file, LIMIT).map_err(|e| Error::io("read", &path, e))?;
     for mark in marks {
@@ -125,7 +125,9 @@ pub(crate) fn establish(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -
 /// Writes the marks of an accepted restore, durably, over whatever the anchor said. The caller holds the creation lock.
 pub(crate) fn reset(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Result<()> {
     let path = place.anchor();
-    let Some((file, _)) = platform::open_private(&path, true)? else { return establish(site, key, place, marks) };
+    let Some((file, _)) = platform::open_private(&path, true, User::now())? else {
+        return establish(site, key, place, marks);
+    };
     // In place, so that everyone who waits for its lock waits for the same file.
     platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
     let bytes = cells(site, key, marks)?;
@@ -158,7 +160,7 @@ impl Cells {
     /// Reads all marks; those that are not genuine are not known.
     pub(crate) fn open(site: &Site, key: &Key, place: &Place) -> Result<Option<Cells>> {
         let path = place.anchor();
-        let Some((file, found)) = platform::open_private(&path, true)? else { return Ok(None) };
+        let Some((file, found)) = platform::open_private(&path, true, User::now())? else { return Ok(None) };
         let length = usize::try_from(found.bytes()).map_err(|_| Error::Internal("the anchor's size"))?;
         let bytes = platform::read_up_to(&file, length).map_err(|e| Error::io("read", &path, e))?;
         let (cells, _) = bytes.as_chunks::<CELL>();

@@ -12,6 +12,7 @@ use crate::sealed_box::{BoxError, Context, open};
 use crate::site::{Part, Site};
 use crate::slot::{Parameters, RootKey, Slot};
 use crate::{Error, Result, key_file, unlocked};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
@@ -23,14 +24,15 @@ pub(crate) struct Chain {
     pub(crate) anchor: Key,
     pub(crate) directory_sequence: u64,
     pub(crate) user: Id,
-    pub(crate) owner: OwnerKeys,
+    pub(crate) owner: Arc<OwnerKeys>,
 }
 
 /// All that a chain is derived from. The directory's pages and the owner's sealed key need not be looked at again:
 /// the manifest says what they are.
 #[derive(PartialEq)]
 struct Evidence {
-    database: PathBuf,
+    /// As bytes: paths compare part by part.
+    database: OsString,
     store: Vec<u8>,
     slots: Vec<u8>,
     manifest: Vec<u8>,
@@ -77,7 +79,12 @@ pub(crate) fn follow(rows: &impl Rows, place: &Place, intent: Intent) -> Result<
     let slots = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
     // The rows of a sound vault; what is missing here is found and named below.
     let manifest = rows.get(&keys::manifest(&site.store))?.unwrap_or_default();
-    let evidence = Evidence { database: place.database(), store: store.unwrap_or_default(), slots, manifest };
+    let evidence = Evidence {
+        database: site.database.clone().into_os_string(),
+        store: store.unwrap_or_default(),
+        slots,
+        manifest,
+    };
     let mut last = last();
     if intent == Intent::Read
         && let Some(memory) = last.as_ref()
@@ -182,7 +189,7 @@ pub(crate) fn anchor_key(rows: &impl Rows, site: &Site, directory: &Directory) -
 }
 
 /// The keys of a person whom the directory knows.
-pub(crate) fn person_keys(rows: &impl Rows, site: &Site, directory: &Directory, user: &Id) -> Result<OwnerKeys> {
+pub(crate) fn person_keys(rows: &impl Rows, site: &Site, directory: &Directory, user: &Id) -> Result<Arc<OwnerKeys>> {
     let Some(Fact::User(known)) = directory::fact(rows, site, directory, &directory::user_name(user))? else {
         return Err(site.damaged("the directory does not name the owner's key"));
     };

@@ -27,7 +27,6 @@ const LAYOUT: u8 = 1;
 const PAGE_TARGET: u64 = 8 * 1024;
 
 /// The subkeys of an index's owner: for boxes, for choosing pages, and for tokens.
-#[derive(Clone)]
 pub(crate) struct OwnerKeys {
     pub(crate) epoch: u32,
     pub(crate) boxes: Key,
@@ -36,9 +35,9 @@ pub(crate) struct OwnerKeys {
 }
 
 impl OwnerKeys {
-    pub(crate) fn new(key: &Key, epoch: u32) -> Result<OwnerKeys> {
+    pub(crate) fn new(key: &Key, epoch: u32) -> Result<Arc<OwnerKeys>> {
         let [boxes, pages, tokens] = [Purpose::Box, Purpose::Page, Purpose::Token].map(|purpose| key.subkey(purpose));
-        Ok(OwnerKeys { epoch, boxes: boxes?, pages: pages?, tokens: tokens? })
+        Ok(Arc::new(OwnerKeys { epoch, boxes: boxes?, pages: pages?, tokens: tokens? }))
     }
 }
 
@@ -86,7 +85,7 @@ struct Page<E> {
 pub(crate) struct Index<E> {
     site: Arc<Site>,
     owner: Id,
-    pub(crate) keys: OwnerKeys,
+    pub(crate) keys: Arc<OwnerKeys>,
     /// What messages call it.
     what: &'static str,
     /// The manifest's row as it was read; none for an index that is new.
@@ -100,7 +99,13 @@ pub(crate) struct Index<E> {
 
 impl<E: Entry> Index<E> {
     /// An index that is not stored yet: one empty page.
-    pub(crate) fn new(site: Arc<Site>, owner: Id, keys: OwnerKeys, what: &'static str, ledger: Ledger) -> Index<E> {
+    pub(crate) fn new(
+        site: Arc<Site>,
+        owner: Id,
+        keys: Arc<OwnerKeys>,
+        what: &'static str,
+        ledger: Ledger,
+    ) -> Index<E> {
         let manifest =
             Manifest { layout: LAYOUT, commits: vec![0; 32], entries: 0, bytes: 0, ledger, extra: Extra::new() };
         let pages = BTreeMap::from([(0, Page { entries: Vec::new(), bytes: 0, changed: true })]);
@@ -112,7 +117,7 @@ impl<E: Entry> Index<E> {
         rows: &impl Rows,
         site: Arc<Site>,
         owner: Id,
-        keys: OwnerKeys,
+        keys: Arc<OwnerKeys>,
         what: &'static str,
     ) -> Result<Index<E>> {
         let part = Part::Manifest(what);
@@ -411,7 +416,7 @@ mod tests {
         Arc::new(Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] })
     }
 
-    fn owner_keys() -> OwnerKeys {
+    fn owner_keys() -> Arc<OwnerKeys> {
         OwnerKeys::new(&Key::from_bytes(&[3; 32]).unwrap(), 1).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! The key file: the default way to the root key. `FORMAT.md`, "The key file".
 use crate::key::{Key, hex, unhex};
-use crate::platform;
+use crate::platform::{self, User};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -28,7 +28,7 @@ pub(crate) fn create(directory: &Path) -> Result<(Key, [u8; 8])> {
 /// The key of that id; nothing if there is no such file.
 pub(crate) fn read(directory: &Path, id: &[u8; 8]) -> Result<Option<Key>> {
     let path = path(directory, id);
-    let Some(bytes) = platform::read_private(&path, LIMIT)? else { return Ok(None) };
+    let Some(bytes) = platform::read_private(&path, LIMIT, User::now())? else { return Ok(None) };
     let wrong = |reason: &str| Error::WrongKey { path: path.clone(), reason: reason.into() };
     let key = parse(&bytes).ok_or_else(|| wrong("is damaged"))?;
     if key.id()? != *id {

@@ -1,5 +1,5 @@
 //! Where a vault lies, and whether that is safe: looked at before every operation.
-use crate::platform::{self, Lock, check_private_directory, check_private_file};
+use crate::platform::{self, Lock, User, check_private_directory, check_private_file};
 use crate::{Error, Result, key_file};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -89,20 +89,20 @@ impl Place {
 
     /// Looks at the place and refuses what is unsafe. Answers with the place in canonical paths.
     pub(crate) fn survey(&self) -> Result<(Found, Place)> {
-        let mut road = Road::default();
+        let mut road = Road::new();
         let (config, there) = self.or_blame_home(road.walk(&self.config))?;
         if let Some(found) = &there {
-            check_private_directory(&config, found)?;
+            check_private_directory(&config, found, road.user)?;
         }
         let (data, there) = road.walk(&self.data)?;
         let place = Place { kind: self.kind, home: None, data, config };
         let Some(found) = &there else { return place.without_database() };
-        check_private_directory(&place.data, found)?;
+        check_private_directory(&place.data, found, road.user)?;
         let database = place.database();
         match platform::look(&database)? {
             None => place.without_database(),
             Some(found) => {
-                check_private_file(&database, &found)?;
+                check_private_file(&database, &found, road.user)?;
                 Ok((Found::Vault, place))
             }
         }
@@ -110,12 +110,12 @@ impl Place {
 
     /// Makes the directories, safely, for a vault that is about to be created. Answers with canonical paths.
     pub(crate) fn prepare(&self) -> Result<Place> {
-        let mut road = Road::default();
+        let mut road = Road::new();
         for directory in [&self.config, &self.data] {
             let (path, _) = road.walk(directory)?;
             platform::make_private_directory(&path)?;
         }
-        let mut road = Road::default();
+        let mut road = Road::new();
         Ok(Place { kind: self.kind, home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
     }
 
@@ -198,8 +198,8 @@ fn not_a_directory(path: &Path) -> Error {
 
 /// The way from the root to the directories of a vault, checked at each step: whoever can rename a directory on it
 /// can put another vault, or another key, in its place.
-#[derive(Default)]
 struct Road {
+    user: User,
     /// A directory that was found safe, as were all above it: the vault's two have most of their way in common.
     safe: PathBuf,
     /// How many links were followed.
@@ -212,6 +212,10 @@ const MAX_LINKS: u32 = 40;
 const LONGEST: usize = 4096;
 
 impl Road {
+    fn new() -> Road {
+        Road { user: User::now(), safe: PathBuf::new(), links: 0 }
+    }
+
     /// The path without links, and what lies there. The part of it that exists must be safe.
     fn walk(&mut self, path: &Path) -> Result<(PathBuf, Option<platform::Inode>)> {
         let refused = |reason: &str| Error::Path { path: path.into(), reason: reason.into() };
@@ -234,7 +238,7 @@ impl Road {
                 }
                 match platform::look(&here)? {
                     Some(found) if found.is_symlink() => {
-                        platform::check_link(&here, &found)?;
+                        platform::check_link(&here, &found, self.user)?;
                         self.links += 1;
                         if self.links > MAX_LINKS {
                             return Err(refused("leads through too many links"));
@@ -257,7 +261,7 @@ impl Road {
                     }
                     Some(found) => {
                         refuse_non_directory(&here, &found)?;
-                        platform::check_ancestor(&here, &found)?;
+                        platform::check_ancestor(&here, &found, self.user)?;
                         self.safe.clone_from(&here);
                     }
                     None => return Ok((here.join(parts.collect::<PathBuf>()), None)),
@@ -287,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_lies_on_a_safe_way() {
-        let road = Road { safe: "/a/bc/d".into(), links: 0 };
+        let road = Road { safe: "/a/bc/d".into(), ..Road::new() };
         for (directory, safe) in [
             ("/", true),
             ("/a", true),
@@ -301,7 +305,7 @@ mod tests {
         ] {
             assert_eq!(road.is_safe(Path::new(directory)), safe, "{directory}");
         }
-        assert!(!Road::default().is_safe(Path::new("/")));
+        assert!(!Road::new().is_safe(Path::new("/")));
     }
 
     /// As `tools::R_user_dir()` in R 4.2 (`tests/testthat/test-place.R` asks R itself).

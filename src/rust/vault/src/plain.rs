@@ -4,6 +4,7 @@ use zeroize::Zeroize;
 
 /// Plaintext bytes, wiped when dropped. In whole words: `Zeroizing` writes byte after byte, which for a page of an
 /// index takes longer than decrypting it.
+#[derive(PartialEq, Eq)]
 pub struct Plain(Vec<u8>);
 
 impl Plain {

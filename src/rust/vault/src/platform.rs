@@ -15,6 +15,16 @@ pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Whom files must belong to: the user this process acts as, asked once for a look at many.
+#[derive(Clone, Copy)]
+pub(crate) struct User(u32);
+
+impl User {
+    pub(crate) fn now() -> User {
+        User(effective_user())
+    }
+}
+
 /// What lies at a path, links not followed; nothing if nothing does.
 pub(crate) fn look(path: &Path) -> Result<Option<Inode>> {
     match rustix::fs::lstat(path) {
@@ -79,32 +89,32 @@ impl FileIdentity {
 }
 
 /// Refuses a file that is not a plain one of ours which nobody else can read or write.
-pub(crate) fn check_private_file(path: &Path, found: &Inode) -> Result<()> {
+pub(crate) fn check_private_file(path: &Path, found: &Inode, user: User) -> Result<()> {
     if found.kind() != FileType::RegularFile {
         return Err(Error::Path {
             path: path.into(),
             reason: "is not a plain file (a link or a directory, perhaps)".into(),
         });
     }
-    check_owner(path, found)?;
+    check_owner(path, found, user)?;
     refuse_mode(path, found, 0o077, "can be read or written by others", "chmod 600")
 }
 
 /// Refuses a directory that is not ours alone.
-pub(crate) fn check_private_directory(path: &Path, found: &Inode) -> Result<()> {
-    check_owner(path, found)?;
+pub(crate) fn check_private_directory(path: &Path, found: &Inode, user: User) -> Result<()> {
+    check_owner(path, found, user)?;
     refuse_mode(path, found, 0o077, "is open to others", "chmod 700")
 }
 
 /// Refuses a directory in which anyone but root and this user could rename what lies there.
-pub(crate) fn check_ancestor(directory: &Path, found: &Inode) -> Result<()> {
-    if found.owner() != 0 && found.owner() != effective_user() {
+pub(crate) fn check_ancestor(directory: &Path, found: &Inode, user: User) -> Result<()> {
+    if found.owner() != 0 && found.owner() != user.0 {
         return Err(Error::Unsafe {
             path: directory.into(),
             reason: format!(
                 "belongs to user id {}, who could replace what lies under it (you are {}); {OWN_PLACE}",
                 found.owner(),
-                effective_user()
+                user.0
             ),
         });
     }
@@ -116,8 +126,8 @@ pub(crate) fn check_ancestor(directory: &Path, found: &Inode) -> Result<()> {
 }
 
 /// Refuses a link that somebody else could turn elsewhere: its owner can, also in a sticky directory.
-pub(crate) fn check_link(link: &Path, found: &Inode) -> Result<()> {
-    if found.owner() == 0 || found.owner() == effective_user() {
+pub(crate) fn check_link(link: &Path, found: &Inode, user: User) -> Result<()> {
+    if found.owner() == 0 || found.owner() == user.0 {
         return Ok(());
     }
     Err(Error::Unsafe {
@@ -125,15 +135,15 @@ pub(crate) fn check_link(link: &Path, found: &Inode) -> Result<()> {
         reason: format!(
             "is a link of user id {}, who could turn it to another place (you are {}); name the directory itself",
             found.owner(),
-            effective_user()
+            user.0
         ),
     })
 }
 
 const OWN_PLACE: &str = "with sudo, use sudo -H, or set DKUSECRETS_HOME to a directory of your own";
 
-fn check_owner(path: &Path, found: &Inode) -> Result<()> {
-    if found.owner() == effective_user() {
+fn check_owner(path: &Path, found: &Inode, user: User) -> Result<()> {
+    if found.owner() == user.0 {
         return Ok(());
     }
     Err(Error::Unsafe {
@@ -141,7 +151,7 @@ fn check_owner(path: &Path, found: &Inode) -> Result<()> {
         reason: format!(
             "belongs to user id {} and you are {}: a vault is for its owner only; {OWN_PLACE}",
             found.owner(),
-            effective_user()
+            user.0
         ),
     })
 }
@@ -173,7 +183,7 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
 
 /// Opens a file of ours without following a link, and checks what was opened, which comes with it; nothing if it is
 /// not there.
-pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Inode)>> {
+pub(crate) fn open_private(path: &Path, write: bool, user: User) -> Result<Option<(File, Inode)>> {
     // Non-blocking, so that a pipe put in a file's place cannot make us wait for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = OpenOptions::new().read(true).write(write).custom_flags(flags.bits() as i32).open(path);
@@ -186,19 +196,19 @@ pub(crate) fn open_private(path: &Path, write: bool) -> Result<Option<(File, Ino
         // A file with the wrong owner or mode may be unreadable for us: say that, not "permission denied".
         Err(e) => {
             if let Some(found) = look(path)? {
-                check_private_file(path, &found)?;
+                check_private_file(path, &found, user)?;
             }
             return Err(Error::io("open", path, e));
         }
     };
     let found = Inode::of(&file, path)?;
-    check_private_file(path, &found)?;
+    check_private_file(path, &found, user)?;
     Ok(Some((file, found)))
 }
 
 /// What a small private file begins with, at most `limit` bytes of it; nothing if it is not there.
-pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Plain>> {
-    let Some((file, found)) = open_private(path, false)? else { return Ok(None) };
+pub(crate) fn read_private(path: &Path, limit: usize, user: User) -> Result<Option<Plain>> {
+    let Some((file, found)) = open_private(path, false, user)? else { return Ok(None) };
     // As long as it was just now. Nothing of ours grows while it is read: an anchor is written in place, and a key file
     // appears by a rename.
     let length = usize::try_from(found.bytes()).unwrap_or(limit).min(limit);
@@ -383,11 +393,11 @@ mod tests {
     fn a_small_file_is_read_up_to_its_limit() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        assert!(read_private(&path, 10).unwrap().is_none());
+        assert!(read_private(&path, 10, User::now()).unwrap().is_none());
         for (length, read) in [(0, 0), (9, 9), (10, 10), (11, 10), (5_000, 10)] {
             remove_if_there(&path).unwrap();
             write_durably(&path, &directory.path().join("scratch"), &vec![b'x'; length]).unwrap();
-            assert_eq!(read_private(&path, 10).unwrap().unwrap().len(), read);
+            assert_eq!(read_private(&path, 10, User::now()).unwrap().unwrap().len(), read);
         }
         assert_eq!(write_durably(&path, &directory.path().join("scratch"), b"other").unwrap_err().kind(), "io");
     }

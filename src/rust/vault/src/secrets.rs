@@ -23,12 +23,12 @@ pub(crate) struct Secrets {
 
 impl Secrets {
     /// The secrets of somebody who has none yet.
-    pub(crate) fn new(site: Arc<Site>, user: Id, keys: OwnerKeys, ledger: Ledger) -> Secrets {
+    pub(crate) fn new(site: Arc<Site>, user: Id, keys: Arc<OwnerKeys>, ledger: Ledger) -> Secrets {
         let index = Index::new(site.clone(), user, keys, "index", ledger);
         Secrets { site, user, index, purged: false }
     }
 
-    pub(crate) fn load(rows: &impl Rows, site: Arc<Site>, user: Id, keys: OwnerKeys) -> Result<Secrets> {
+    pub(crate) fn load(rows: &impl Rows, site: Arc<Site>, user: Id, keys: Arc<OwnerKeys>) -> Result<Secrets> {
         let index = Index::load(rows, site.clone(), user, keys, "index")?;
         Ok(Secrets { site, user, index, purged: false })
     }

@@ -331,7 +331,7 @@ impl Store {
         let seen = lock(&self.cells).mark(person);
         self.with_reader(|rows| {
             let keys = self.keys_of(rows, person)?;
-            let mut secrets = Secrets::load(rows, self.site.clone(), *person, OwnerKeys::clone(&keys))?;
+            let mut secrets = Secrets::load(rows, self.site.clone(), *person, keys)?;
             self.refuse_older(seen, self.mark(*person, secrets.index.sequence), secrets.index.sequence > 1)?;
             act(rows, &mut secrets)
         })
@@ -351,7 +351,7 @@ impl Store {
             return Ok(keys.clone());
         }
         let directory = chain::directory(rows, &self.site, &self.root)?;
-        let keys = Arc::new(chain::person_keys(rows, &self.site, &directory, person)?);
+        let keys = chain::person_keys(rows, &self.site, &directory, person)?;
         self.people.write().unwrap_or_else(PoisonError::into_inner).insert(*person, keys.clone());
         Ok(keys)
     }
@@ -545,7 +545,7 @@ impl Transaction<'_> {
             let store = self.store;
             let seen = lock(&store.cells).mark(person);
             let keys = store.keys_of(self.rows, person)?;
-            let mut secrets = Secrets::load(self.rows, store.site.clone(), *person, OwnerKeys::clone(&keys))?;
+            let mut secrets = Secrets::load(self.rows, store.site.clone(), *person, keys)?;
             let sequence = secrets.index.sequence;
             store.refuse_older(seen, store.mark(*person, sequence), sequence > 1)?;
             secrets.begin(self.now);
