@@ -48,7 +48,7 @@ struct NewUser {
     login: String,
     #[serde(default, rename = "displayName")]
     display_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "people::null_as_default")]
     groups: Vec<String>,
     #[serde(default, rename = "userProfile")]
     profile: Option<String>,

@@ -71,7 +71,7 @@ pub fn described(key: &ApiKey) -> Value {
 }
 
 /// What is said of a key that is to be made or changed.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct Wanted {
     #[serde(default)]
     pub label: Option<String>,
@@ -135,7 +135,9 @@ pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer {
 /// A key can do what its owner can: who has a credential that opens nothing makes keys that open nothing.
 pub fn create_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
     let login = caller.someone()?.login.clone();
-    let key = input.json::<Wanted>()?.key(Some(&login), caller, caller.opens)?;
+    let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json::<Wanted>()? };
+    wanted.label = wanted.label.or_else(|| input.query.get("label").cloned());
+    let key = wanted.key(Some(&login), caller, caller.opens)?;
     store_key(server, caller, &key)
 }
 

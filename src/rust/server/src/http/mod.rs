@@ -96,19 +96,17 @@ pub fn app(server: Arc<Server>) -> Service {
             get(handler(admin::group)).put(handler(admin::save_group)).delete(handler(admin::delete_group)),
         )
         .route("/personal-api-keys", get(handler(auth::keys)).post(handler(auth::create_key)))
+        // As clients up to version 9 have it, with the label in the query.
+        .route("/auth/personal-api-keys", get(handler(auth::keys)).post(handler(auth::create_key)))
         .route(
             "/personal-api-keys/{id}",
             get(handler(auth::key)).put(handler(auth::save_key)).delete(handler(auth::delete_key)),
         )
         .route("/admin/personal-api-keys", get(handler(admin::all_keys)).post(handler(admin::create_key_for)))
         .route("/admin/personal-api-keys/{id}", delete(handler(admin::delete_any_key)))
-        .route("/admin/global-api-keys", get(handler(admin::global_keys)).post(handler(admin::create_global_key)))
-        .route(
-            "/admin/global-api-keys/{id}",
-            get(handler(admin::global_key))
-                .put(handler(admin::save_global_key))
-                .delete(handler(admin::delete_global_key)),
-        )
+        .merge(global_keys("/admin/global-api-keys"))
+        // As clients up to version 12 have it.
+        .merge(global_keys("/admin/globalAPIKeys"))
         .route("/admin/audit/custom/{type}", post(handler(admin::custom_event)));
     let ours = Router::new()
         .route("/info", get(handler(own::info)))
@@ -136,6 +134,13 @@ pub fn app(server: Arc<Server>) -> Service {
         .with_state(App { server, places })
         .layer(axum::middleware::map_response(label));
     tower::Layer::layer(&MapRequestLayer::new(tidy as fn(Request) -> Request), routes)
+}
+
+fn global_keys(path: &str) -> Router<App> {
+    let all = get(handler(admin::global_keys)).post(handler(admin::create_global_key));
+    let one =
+        get(handler(admin::global_key)).put(handler(admin::save_global_key)).delete(handler(admin::delete_global_key));
+    Router::new().route(path, all).route(&format!("{path}/{{id}}"), one)
 }
 
 /// What [`app`] makes.

@@ -1,0 +1,413 @@
+"""The server, by its command line, over HTTP and over its socket."""
+import base64
+import concurrent.futures
+import json
+import os
+import signal
+import stat
+import subprocess
+
+import pytest
+
+from servers import Server
+
+BOTH = ["/dip/publicapi", "/public/api"]
+
+
+def basic(key):
+    return {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
+
+
+@pytest.fixture
+def server(tmp_path):
+    # The socket has to be reached by other users.
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[:3]:
+        if above.stat().st_uid == os.getuid() and above != above.parent:
+            above.chmod(above.stat().st_mode | 0o011)
+    server = Server(tmp_path, "--allow-impersonation").start()
+    yield server
+    server.stop()
+
+
+def secrets_of(server, key, prefix=BOTH[0]):
+    status, _, info = server.ask("GET", f"{prefix}/auth/info?withSecrets=True", basic(key))
+    assert status == 200, info
+    return {secret["key"]: secret["value"] for secret in info["secrets"]}
+
+
+def put(server, key, name, value):
+    status, _, answer = server.ask("POST", "/dkusecrets/v1/secrets/set", basic(key), {"name": name, "value": value})
+    assert status == 200, answer
+    return answer["version"]
+
+
+@pytest.mark.parametrize("prefix", BOTH)
+def test_both_prefixes_and_every_way_to_show_a_key(server, prefix):
+    key = server.key("alice")
+    put(server, key, "name", "välue\n2")
+    half = lambda text: {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+    ticket = server.ask("POST", f"{prefix}/auth/ticket", basic(key))[2]["ticket"]
+    ways = [half(f"{key}:"), half(f":{key}"), {"Authorization": f"Bearer {key}"}, {"X-DKU-APITicket": ticket}]
+    for headers in ways:
+        for flag in ["True", "true", "TRUE"]:
+            status, answered, info = server.ask("GET", f"{prefix}/auth/info?withSecrets={flag}", headers)
+            assert (status, info["secrets"]) == (200, [{"key": "name", "value": "välue\n2"}])
+            assert info["authIdentifier"] == info["associatedDSSUser"] == "alice"
+            assert {"dss-version", "dss-api-version", "dkusecrets-version"} <= {name.lower() for name in answered}
+        assert "secrets" not in server.ask("GET", f"{prefix}/auth/info", headers)[2]
+    assert server.ask("GET", f"/{prefix}/auth/info/", basic(key))[0] == 200
+
+
+def test_a_wrong_credential_is_refused_and_never_followed_by_another(server):
+    key = server.key("alice")
+    for headers in [basic("dkuaps-" + "x" * 32), {"Authorization": "nonsense"}, {"X-DKU-APITicket": "x"}]:
+        for path in [f"{BOTH[0]}/auth/info", "/dkusecrets/v1/secrets", "/dkusecrets/v1/info"]:
+            status, _, problem = server.ask("GET", path, headers)
+            assert status == 401 and problem["errorType"].endswith("NotAuthenticatedException")
+    status, _, problem = server.ask("GET", f"{BOTH[0]}/auth/info", {**basic(key), "X-DKU-APITicket": "x"})
+    assert status == 401
+    assert server.ask("GET", f"{BOTH[0]}/auth/info")[0] == 401
+    # Over the socket the kernel knows who asks, and a wrong key is refused all the same.
+    refused = subprocess.run(
+        ["curl", "--silent", "--unix-socket", server.socket, "-u", "wrong:", "http://localhost/dip/publicapi/auth/info"],
+        capture_output=True, text=True, check=True,
+    )
+    assert json.loads(refused.stdout)["message"] == "Unknown API Key"
+
+
+def test_a_key_that_is_over_or_revoked_opens_nothing(server):
+    key = server.key("alice")
+    made = server.ask("POST", f"{BOTH[0]}/personal-api-keys/", basic(key), {"label": "l", "expiresOn": 1})
+    assert made[0] == 400
+    status, _, made = server.ask("POST", f"{BOTH[0]}/personal-api-keys", basic(key), {"label": "l"})
+    assert status == 200 and secrets_of(server, made["key"]) == {}
+    assert server.ask("DELETE", f"{BOTH[0]}/personal-api-keys/{made['id']}", basic(key))[0] == 200
+    assert server.ask("GET", f"{BOTH[0]}/auth/info", basic(made["key"]))[0] == 401
+    kept = json.loads(server.command("--json", "key", "list", "--user", "alice"))
+    server.command("key", "revoke", kept[0]["id"])
+    assert server.ask("GET", f"{BOTH[0]}/auth/info", basic(key))[0] == 401
+
+
+def test_nobody_reads_what_is_not_theirs(server):
+    """Everybody asks for everything with every credential; no answer holds what is somebody else's."""
+    logins = [f"user{i}" for i in range(8)]
+    for login in logins:
+        server.user(login)
+    keys = {login: server.key(login) for login in ["alice", *logins]}
+    for login, key in keys.items():
+        put(server, key, f"name-of-{login}", f"MARKER-{login}-value")
+    ids = {login: server.ask("GET", f"{BOTH[0]}/personal-api-keys", basic(key))[2][0]["id"] for login, key in keys.items()}
+    reads = [
+        *[("GET", f"{prefix}{path}", None) for prefix in BOTH for path in [
+            "/auth/info?withSecrets=true", "/current-user", "/personal-api-keys", "/users", "/admin/users",
+            "/admin/personal-api-keys", "/admin/global-api-keys", "/admin/groups", "/admin/users-activity",
+            *[f"/admin/users/{login}" for login in keys], *[f"/users/{login}" for login in keys],
+            *[f"/personal-api-keys/{id}" for id in ids.values()],
+        ]],
+        *[("GET", f"/dkusecrets/v1/{path}", None) for path in ["secrets", "info", "audit"]],
+        *[("POST", "/dkusecrets/v1/secrets/get", {"name": f"name-of-{login}"}) for login in keys],
+        *[("POST", "/dkusecrets/v1/secrets/versions", {"name": f"name-of-{login}"}) for login in keys],
+        ("POST", "/dkusecrets/v1/owner", {"command": "status"}),
+    ]
+    asking = [(login, basic(key)) for login, key in keys.items()]
+    asking += [(None, {}), (None, basic("dkuaps-" + "y" * 32)), (None, {"X-DKU-ProxyUser": "user1"})]
+    # Whoever is no administrator acts as nobody else.
+    asking += [(None, {**basic(keys["user0"]), "X-DKU-ProxyUser": "user1"})]
+    def check(who, headers, method, path, body):
+        status, _, answer = server.ask(method, path, headers, body)
+        text = json.dumps(answer)
+        for login in keys:
+            if login != who:
+                assert f"MARKER-{login}-" not in text, (who, path)
+                # Names in refusals, and in one's own log, are those that one asked for.
+                asked = path.endswith("/audit") or f"name-of-{login}" in json.dumps(body)
+                assert asked or f"name-of-{login}" not in text, (who, path)
+        if who is None:
+            assert status in (401, 403), (path, status)
+        elif who != "alice" and ("/admin/" in path or "/owner" in path):
+            assert status == 403, (path, status)
+        return status
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda case: check(*case), [(w, h, *r) for w, h in asking for r in reads]))
+    assert {200, 401, 403, 404} <= set(statuses)
+    # Somebody else's key and one that was never there are the same.
+    answers = [
+        server.ask("DELETE", f"{BOTH[0]}/personal-api-keys/{id}", basic(keys["user0"]))[0]
+        for id in [ids["user1"], "0" * 16]
+    ]
+    assert answers == [404, 404]
+
+
+def test_what_an_administrator_makes_for_another_opens_nothing_until_confirmed(tmp_path):
+    server = Server(tmp_path).start()
+    try:
+        server.user("bob")
+        me = server.ask_socket("GET", "/dkusecrets/v1/info")[1]["login"]
+        server.command("group", "list")
+        key = server.key("bob")
+        for method, path, body in [
+            ("GET", f"{BOTH[0]}/auth/info?withSecrets=true", None),
+            ("GET", "/dkusecrets/v1/secrets", None),
+            ("POST", "/dkusecrets/v1/secrets/set", {"name": "a", "value": "b"}),
+            ("POST", "/dkusecrets/v1/keys/confirm", {"id": "x"}),
+        ]:
+            status, _, problem = server.ask(method, path, basic(key), body)
+            assert status == 403 and "confirms" in problem["message"]
+        assert server.ask("GET", f"{BOTH[0]}/auth/info", basic(key))[0] == 200
+        assert server.ask("GET", f"{BOTH[0]}/current-user", basic(key))[2]["secrets"] == []
+        # A key that it makes opens no more than itself, and so does a ticket.
+        other = server.ask("POST", f"{BOTH[0]}/personal-api-keys", basic(key), {"label": "x"})[2]["key"]
+        assert server.ask("GET", "/dkusecrets/v1/secrets", basic(other))[0] == 403
+        ticket = server.ask("POST", f"{BOTH[0]}/auth/ticket", basic(key))[2]["ticket"]
+        assert server.ask("GET", "/dkusecrets/v1/secrets", {"X-DKU-APITicket": ticket})[0] == 403
+        # The kernel's own user confirms.
+        id = [k for k in json.loads(server.command("--json", "key", "list")) if k["user"] == "bob"][0]["id"]
+        assert server.ask_socket("POST", "/dkusecrets/v1/keys/confirm", {"id": id})[0] == 404, me
+    finally:
+        server.stop()
+
+
+def test_the_kernel_says_who_asks(server):
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    account = "dkutest" + str(os.getpid())
+    subprocess.run(["useradd", "--no-create-home", account], check=True)
+    try:
+        uid = int(subprocess.run(["id", "-u", account], capture_output=True, text=True, check=True).stdout)
+        assert server.ask_socket("GET", "/dkusecrets/v1/info", uid=uid)[1]["login"] == account
+        body = {"name": "mine", "value": "MARKER"}
+        assert server.ask_socket("POST", "/dkusecrets/v1/secrets/set", body, uid=uid)[0] == 200
+        assert server.ask_socket("POST", "/dkusecrets/v1/secrets/get", {"name": "mine"}, uid=uid)[1]["value"] == "MARKER"
+        # Root is himself, though the server runs as root: his own secrets, and nobody else's.
+        info = server.ask_socket("GET", "/dip/publicapi/auth/info?withSecrets=true")[1]
+        assert (info["authIdentifier"], info["secrets"]) == ("root", [])
+        assert server.ask_socket("POST", "/dkusecrets/v1/secrets/get", {"name": "mine"})[0] == 404
+        # No account, a service, and the id that stands for all that the kernel cannot tell.
+        for other in [uid + 4321, 33, 65534]:
+            assert server.ask_socket("GET", "/dip/publicapi/auth/info", uid=other)[0] == 403
+        # Only the owner of the store commands it.
+        assert server.ask_socket("POST", "/dkusecrets/v1/owner", {"command": "user_list"}, uid=uid)[0] == 403
+    finally:
+        subprocess.run(["userdel", account], check=True)
+    # The account is gone: its id opens nothing any more, whoever gets it.
+    assert server.ask_socket("GET", "/dip/publicapi/auth/info", uid=uid)[0] == 403
+    other = account + "x"
+    subprocess.run(["useradd", "--no-create-home", "--uid", str(uid), other], check=True)
+    try:
+        assert server.ask_socket("GET", "/dip/publicapi/auth/info?withSecrets=true", uid=uid)[0] == 403
+    finally:
+        subprocess.run(["userdel", other], check=True)
+
+
+def test_a_login_that_exists_is_linked_by_an_administrator_only(server):
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    account = "dkulink" + str(os.getpid())
+    server.user(account)
+    put(server, server.key(account), "a", "b")
+    subprocess.run(["useradd", "--no-create-home", account], check=True)
+    try:
+        uid = int(subprocess.run(["id", "-u", account], capture_output=True, text=True, check=True).stdout)
+        status, problem = server.ask_socket("GET", "/dip/publicapi/auth/info?withSecrets=true", uid=uid)
+        assert status == 403 and "link" in problem["message"]
+        server.command("user", "link", account, "--uid", uid)
+        info = server.ask_socket("GET", "/dip/publicapi/auth/info?withSecrets=true", uid=uid)[1]
+        assert info["secrets"] == [{"key": "a", "value": "b"}]
+    finally:
+        subprocess.run(["userdel", account], check=True)
+
+
+def test_the_log_tells_of_every_read_before_it_is_answered(server):
+    key = server.key("alice")
+    put(server, key, "a", "MARKER")
+    secrets_of(server, key)
+    server.ask("POST", "/dkusecrets/v1/secrets/get", {**basic(key), "X-Dkusecrets-Script": "recipe.R"}, {"name": "a"})
+    server.ask("POST", "/dkusecrets/v1/secrets/get", basic(key), {"name": "missing"})
+    server.user("bob")
+    acting = {**basic(key), "X-DKU-ProxyUser": "bob"}
+    server.ask("GET", f"{BOTH[0]}/auth/info?withSecrets=true", acting)
+    # Killed at once: what was answered is in the log.
+    assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert json.loads(server.command("--json", "audit", "verify"))["verified"]
+    events = json.loads(server.command("--json", "audit", "list", "--most", "5"))
+    told = [(e["action"], e["who"], e["behalf"], e["names"], e["outcome"]) for e in events]
+    assert told[0] == ("read all", "alice", "bob", [], "ok")
+    assert told[2] == ("read", "alice", None, ["missing"], "not_found")
+    assert told[3] == ("read", "alice", None, ["a"], "ok") and events[3]["claims"] == {"script": "recipe.R"}
+    assert told[4] == ("read all", "alice", None, ["a"], "ok")
+    assert events[4]["from"] == "127.0.0.1"
+    for file in [*server.data.glob("data/*"), server.directory / "log"]:
+        content = file.read_bytes()
+        assert b"MARKER" not in content and key.encode() not in content, file
+        if file.parent.name == "data":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_what_is_written_behind_the_servers_back_makes_nobody_somebody(server, tmp_path):
+    import sqlite3
+
+    key = server.key("alice")
+    put(server, key, "a", "old")
+    server.stop()
+    old = (server.data / "data/store.db").read_bytes()
+    server.start()
+    put(server, key, "a", "new")
+    revoked = server.key("alice", "to be revoked")
+    id = [k["id"] for k in json.loads(server.command("--json", "key", "list")) if k["label"] == "to be revoked"][0]
+    server.stop()
+    before = (server.data / "data/store.db").read_bytes()
+    server.command("key", "revoke", id)
+    now = (server.data / "data/store.db").read_bytes()
+    anchor = (server.data / "config/anchor").read_bytes()
+    def put_back(content):
+        (server.data / "data/store.db").write_bytes(content)
+        (server.data / "config/anchor").write_bytes(anchor)
+    assert len({old, before, now}) == 3
+    # Rows of the directory from before the key was revoked, and all of the file from then.
+    rows = lambda content: dict(read(content))
+    def read(content):
+        path = tmp_path / "read.db"
+        path.write_bytes(content)
+        with sqlite3.connect(path) as database:
+            return database.execute("SELECT key, value FROM row").fetchall()
+    current, earlier = rows(now), rows(before)
+    for row in [key for key in current if current[key] != earlier.get(key)]:
+        put_back(now)
+        with sqlite3.connect(server.data / "data/store.db") as database:
+            database.execute("UPDATE row SET value = ? WHERE key = ?", (earlier.get(row, b""), row))
+        database.close()
+        refused = subprocess.run([server.program, "--data", server.data, "status"], capture_output=True, text=True)
+        if refused.returncode == 0:
+            server.start()
+            assert server.ask("GET", f"{BOTH[0]}/auth/info", basic(revoked))[0] in (401, 500), row
+            server.stop()
+    put_back(before)
+    assert "not the copy last used here" in server.command("status", status=1)
+    put_back(now)
+    server.start()
+    assert server.ask("GET", f"{BOTH[0]}/auth/info", basic(revoked))[0] == 401
+    assert secrets_of(server, key) == {"a": "new"}
+
+
+def test_start_up_refuses_what_is_unsafe(server, tmp_path):
+    refused = server.tell("serve", "--data", server.data, "--listen", "127.0.0.1:0", status=3)
+    assert "in use by another process" in refused
+    server.stop()
+    refused = server.tell("serve", "--data", server.data, "--listen", "0.0.0.0:0", status=1)
+    assert "in clear" in refused
+    for path, mode in [("data/store.db", 0o640), ("config", 0o755), ("data", 0o750)]:
+        (server.data / path).chmod(mode)
+        assert "chmod" in server.tell("serve", "--data", server.data, "--listen", "127.0.0.1:0", status=1)
+        (server.data / path).chmod(0o600 if path.endswith(".db") else 0o700)
+    key = next((server.data / "config").glob("root-*.key"))
+    key.chmod(0o644)
+    assert "chmod" in server.tell("serve", "--data", server.data, "--listen", "127.0.0.1:0", status=1)
+    key.chmod(0o600)
+    hidden = tmp_path / "away"
+    key.rename(hidden)
+    assert "is missing" in server.tell("serve", "--data", server.data, "--listen", "127.0.0.1:0", status=1)
+    hidden.rename(key)
+    assert server.tell("serve", "--listen", "127.0.0.1:0", status=2)
+    server.start()
+    assert server.ask("GET", f"{BOTH[0]}/auth/info")[0] == 401
+
+
+def test_stopping_finishes_and_a_kill_loses_nothing(server):
+    key = server.key("alice")
+    for i in range(20):
+        put(server, key, f"name {i}", "v")
+    assert server.stop() == 0
+    assert not server.socket.exists()
+    server.start()
+    assert len(secrets_of(server, key)) == 20
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        done = []
+        def write(i):
+            try:
+                put(server, key, f"later {i}", "v")
+                done.append(f"later {i}")
+            except (OSError, ConnectionError):
+                pass
+        futures = [pool.submit(write, i) for i in range(200)]
+        while len(done) < 20:
+            assert not futures[-1].done()
+        server.stop(signal.SIGKILL)
+    server.start()
+    assert set(done) <= set(secrets_of(server, key))
+    assert json.loads(server.command("--json", "audit", "verify"))["verified"]
+
+
+def test_what_is_wrong_is_said_and_changes_nothing(server):
+    key = basic(server.key("alice"))
+    path = "/dkusecrets/v1/secrets/set"
+    for body, kind in [
+        (b"{", "invalid_argument"), (b"", "invalid_argument"), (b"[]", "invalid_argument"),
+        ({"name": "a"}, "invalid_argument"), ({"name": "", "value": "v"}, "invalid_name"),
+        ({"name": "a", "value": "v\0"}, "invalid_value"), ({"name": "a", "value": "MARKER" * 200000}, "invalid_value"),
+        ({"name": "a", "value": "v", "expires": "soon"}, "invalid_argument"),
+        ({"name": "a", "value": 5}, "invalid_argument"), ({"name": 7, "value": "MARKER"}, "invalid_argument"),
+    ]:
+        status, _, problem = server.ask("POST", path, key, body)
+        assert (status, problem["kind"]) == (400, kind), body
+        assert "MARKER" not in json.dumps(problem)
+    assert server.ask("POST", path, key, b"x" * (8 * 1024 * 1024 + 1))[0] == 413
+    status, _, problem = server.ask("POST", path, key, {"name": "a", "value": "v", "if_version": 3})
+    assert (status, problem["kind"], problem["found"]) == (409, "conflict", 0)
+    for missing in ["/", "/nowhere", "/dip/publicapi/projects/", "/dkusecrets/v2/secrets"]:
+        status, _, problem = server.ask("GET", missing, key)
+        assert status == 404 and problem["errorType"]
+    assert server.ask("GET", "/dkusecrets/v1/secrets", key)[2]["secrets"] == []
+    # Every day of a calendar, and none.
+    assert server.ask("POST", path, key, {"name": "a", "value": "v", "expires": "2024-02-29"})[0] == 200
+    listed = server.ask("GET", "/dkusecrets/v1/secrets", key)[2]["secrets"][0]
+    assert listed["expires"] == "2024-02-29"
+    got = server.ask("POST", "/dkusecrets/v1/secrets/get", key, {"name": "a"})[2]
+    assert got["expired"] is True
+    assert server.ask("POST", "/dkusecrets/v1/secrets/describe", key, {"name": "a", "expires": None})[0] == 200
+    assert server.ask("GET", "/dkusecrets/v1/secrets", key)[2]["secrets"][0]["expires"] is None
+
+
+def test_one_s_own_secrets_from_a_shell(server, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    env = {**os.environ, "DKUSECRETS_HOME": str(home)}
+    def run(*arguments, status=0, **more):
+        done = subprocess.run([server.program, *arguments], capture_output=True, env=env, timeout=30, **more)
+        assert done.returncode == status, done.stderr
+        return done.stdout if status == 0 else done.stderr
+    value = "line 1\nline 2 é \n"
+    run("set", "api", "--description", "what for", input=(value + "\n").encode())
+    assert run("get", "api") == value.encode()
+    assert b"api" in run("list") and b"line" not in run("list")
+    assert json.loads(run("--json", "list"))[0]["description"] == "what for"
+    assert b"close to it" in run("get", "apj", status=1)
+    code = 'cat(dkusecrets::dkuGetSecret("api"))'
+    assert subprocess.run(["Rscript", "-e", code], capture_output=True, env=env, check=True, timeout=60).stdout == value.encode()
+    run("remove", "api")
+    run("get", "api", status=1)
+    assert b"personal" in run("--data", str(server.data), "get", "api", status=1)
+    for wrong in [[], ["nothing"], ["set"], ["get", "a", "b"]]:
+        run(*wrong, status=2)
+
+
+@pytest.mark.parametrize("version", ["15.2.0", "12.6.4", "9.0.0"])
+def test_code_written_for_dss_with_dataikus_own_client(server, version, tmp_path):
+    """Each version in a folder of its own, beside what all need (requirements.txt)."""
+    import pathlib
+    import sys
+
+    top = pathlib.Path(__file__).parents[2] / ".build/dataiku-api-client"
+    folder = top / version
+    if not folder.exists():
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*install, "--target", tmp_path / "client", f"dataiku-api-client=={version}"], check=True, timeout=300)
+        top.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "client").rename(folder)
+    server.user("bob")
+    keys = [server.key("alice"), server.key("bob")]
+    script = pathlib.Path(__file__).with_name("dss_client.py")
+    env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, script, server.url, *keys], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(server.command("--json", "audit", "verify"))["verified"]
