@@ -136,13 +136,13 @@ if hasattr(client, "create_personal_api_key"):
     words = ["label", "description"][: client.create_personal_api_key.__code__.co_argcount - 1]
     made = client.create_personal_api_key(*words)
     made = made if isinstance(made, dict) else made.get_definition()
-    key = made["key"] if "key" in made else None
-    listed = client.list_personal_api_keys()
-    ids = [one["id"] if isinstance(one, dict) else one.id for one in listed]
-    assert made["id"] in ids
-    if key:
-        again = dataikuapi.DSSClient(url, key)
-        assert again.get_auth_info()["authIdentifier"] == "alice"
+    key = made["key"]
+    again = dataikuapi.DSSClient(url, key)
+    assert again.get_auth_info()["authIdentifier"] == "alice"
+    # Version 9 makes keys and cannot list them.
+    if hasattr(client, "list_personal_api_keys"):
+        listed = client.list_personal_api_keys()
+        assert made["id"] in [one["id"] if isinstance(one, dict) else one.id for one in listed]
         client.get_personal_api_key(made["id"]).delete()
         refused("Unknown API Key", again.get_auth_info)
 client.create_global_api_key("label", "description", admin=False)
