@@ -411,3 +411,74 @@ def test_code_written_for_dss_with_dataikus_own_client(server, version, tmp_path
     done = subprocess.run([sys.executable, script, server.url, *keys], capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(server.command("--json", "audit", "verify"))["verified"]
+
+
+def test_a_run_has_a_ticket_that_ends_with_it(server, tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    import time
+
+    account = "dkurun" + str(os.getpid())
+    subprocess.run(["useradd", "--no-create-home", account], check=True)
+    try:
+        uid = int(subprocess.run(["id", "-u", account], capture_output=True, text=True, check=True).stdout)
+        body = {"name": "mine", "value": "MARKER"}
+        assert server.ask_socket("POST", "/dkusecrets/v1/secrets/set", body, uid=uid)[0] == 200
+
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        told = shared / "told"
+        run = [server.program, "run", "--socket", server.socket, "--kind", "notebook"]
+        script = f'echo "$DKU_API_TICKET" >{told}; id -u; env | grep -c ^DKU_'
+        asked = lambda ticket: server.ask("GET", "/dip/publicapi/auth/info?withSecrets=true", {"X-DKU-APITicket": ticket})
+
+        # As oneself: the ticket works while the command runs, and not after.
+        client = f"""
+import json, os, urllib.request
+url = "%s://%s:%s/dip/publicapi/auth/info?withSecrets=true" % tuple(
+    os.environ["DKU_BACKEND_" + part] for part in ["PROTOCOL", "HOST", "PORT"])
+request = urllib.request.Request(url, headers={{"X-DKU-APITicket": os.environ["DKU_API_TICKET"]}})
+print(json.loads(urllib.request.urlopen(request).read())["secrets"])
+"""
+        as_user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        done = subprocess.run([*as_user, *run, "--as", account, "--", "/usr/bin/python3", "-c", client],
+                              capture_output=True, text=True, timeout=60, cwd="/")
+        assert done.stdout == "[{'key': 'mine', 'value': 'MARKER'}]\n", done.stderr
+        done = subprocess.run([*as_user, *run, "--", "sh", "-c", script], capture_output=True, text=True, timeout=60, cwd="/")
+        assert done.stdout.split() == [str(uid), "4"], done.stderr
+        assert asked(told.read_text().strip())[0] == 401
+        # As somebody else: only an administrator, who then is that user for the system, too.
+        told.unlink()
+        done = subprocess.run([*as_user, *run, "--as", "alice", "--", "true"], capture_output=True, text=True, timeout=60, cwd="/")
+        assert done.returncode == 1 and "not allowed" in done.stderr
+        root = [*run, "--as", account, "--", "sh", "-c", script]
+        assert subprocess.run(root, capture_output=True, timeout=60, cwd="/").returncode == 1
+        server.command("user", "groups", "root", "administrators")
+        done = subprocess.run(root, capture_output=True, text=True, timeout=60, cwd="/")
+        assert done.stdout.split() == [str(uid), "4"], done.stderr
+
+        # The command's own end is the program's.
+        assert subprocess.run([*run, "--", "sh", "-c", "exit 7"], timeout=60).returncode == 7
+        assert subprocess.run([*run, "--", "sh", "-c", "kill -9 $$"], timeout=60).returncode == 137
+        # Killed in the middle, the ticket ends all the same.
+        told.unlink()
+        running = subprocess.Popen([*run, "--as", account, "--", "sh", "-c", f'echo "$DKU_API_TICKET" >{told}; sleep 60'], cwd="/")
+        end = time.monotonic() + 10
+        while not (told.exists() and told.read_text().strip()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        ticket = told.read_text().strip()
+        status, _, info = asked(ticket)
+        assert (status, info["authIdentifier"], info["via"]) == (200, account, ["root"])
+        running.kill()
+        running.wait()
+        end = time.monotonic() + 10
+        while asked(ticket)[0] != 401:
+            assert time.monotonic() < end, "the ticket outlives the run"
+            time.sleep(0.02)
+        events = json.loads(server.command("--json", "audit", "list", "--most", "50"))
+        assert any(e["action"] == "run begun" and e["claims"] == {"kind": "notebook"} and e["who"] == "root" and e["behalf"] == account for e in events)
+    finally:
+        subprocess.run(["pkill", "-u", account])
+        subprocess.run(["userdel", account], check=False)

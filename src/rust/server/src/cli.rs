@@ -62,6 +62,9 @@ pub enum Command {
         /// The secret's name
         name: String,
     },
+    /// Run a command as yourself or, where acting as others is allowed, as somebody else: with a ticket for that person
+    /// only, which ends with the command
+    Run(Run),
     /// List your secrets, without values
     List,
     /// Remove a secret of yours; dkuRestoreSecret() in R brings it back
@@ -84,6 +87,22 @@ pub struct Serve {
     pub behind_tls_proxy: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Whose secrets the command reads; yourself if this is not given
+    #[arg(long = "as", value_name = "LOGIN")]
+    pub login: Option<String>,
+    /// What the command is, for the log
+    #[arg(long, value_parser = ["recipe", "notebook", "plugin-recipe"], default_value = "recipe")]
+    pub kind: String,
+    /// The server's socket
+    #[arg(long, value_name = "PATH", env = "DKUSECRETS_SOCKET", default_value = "/run/dkusecrets/dkusecrets.sock")]
+    pub socket: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum User {
     /// Add somebody
@@ -97,6 +116,12 @@ pub enum User {
     List,
     /// Remove somebody, with their secrets and keys
     Remove { login: String },
+    /// Set the groups somebody is in (none leaves them in none)
+    Groups {
+        login: String,
+        #[arg(value_name = "NAME")]
+        groups: Vec<String>,
+    },
     /// Let somebody be known by a user id of this machine
     Link {
         login: String,

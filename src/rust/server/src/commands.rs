@@ -25,6 +25,10 @@ pub enum Command {
     UserRemove {
         login: String,
     },
+    UserGroups {
+        login: String,
+        groups: Vec<String>,
+    },
     UserLink {
         login: String,
         uid: u32,
@@ -91,6 +95,15 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
                 people::remove(change, &server.store, &person)
             })?;
             Ok(json!({ "removed": login }))
+        }
+        Command::UserGroups { login, groups } => {
+            let mut person = server.person(login)?;
+            person.groups.clone_from(groups);
+            server.change(|change| {
+                people::save(change, &person)?;
+                change.record(owner("user changed", &[person.id], vec![login.clone()]));
+                Ok(person_json(&person))
+            })
         }
         Command::UserLink { login, uid } => {
             let mut person = server.person(login)?;

@@ -6,6 +6,7 @@
 //! | `commands` | what the owner of a store does with it |
 //! | `client` | asking the server that has a store open |
 //! | `own` | one's own vault, from a shell |
+//! | `run` | a command with a ticket that ends with it |
 //! | `serve` | listening, and stopping |
 //! | `http` | the routes |
 //! | `identity` | who is asking |
@@ -21,6 +22,7 @@ mod identity;
 mod own;
 mod people;
 mod problem;
+mod run;
 mod serve;
 mod server;
 
@@ -38,8 +40,8 @@ use vault::Store;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    match done(&cli) {
+        Ok(code) => code,
         Err(problem) => {
             eprintln!("dkusecrets: {}", problem.message);
             match problem.status {
@@ -50,7 +52,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn done(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        cli::Command::Run(wanted) => run::run(wanted).map(ExitCode::from),
+        _ => answer(cli).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn answer(cli: &Cli) -> Result<()> {
     let print = |answer: &Value| own::print(answer, cli.json);
     match &cli.command {
         cli::Command::Init { admin, allow_impersonation } => {
@@ -64,6 +73,7 @@ fn run(cli: &Cli) -> Result<()> {
                 User::Add { login, group } => Command::UserAdd { login: login.clone(), groups: group.clone() },
                 User::List => Command::UserList,
                 User::Remove { login } => Command::UserRemove { login: login.clone() },
+                User::Groups { login, groups } => Command::UserGroups { login: login.clone(), groups: groups.clone() },
                 User::Link { login, uid } => Command::UserLink { login: login.clone(), uid: *uid },
             },
         )?),
@@ -109,14 +119,13 @@ fn run(cli: &Cli) -> Result<()> {
         }
         cli::Command::Status if cli.data.is_some() => print(&on_store(data_of(cli)?, &Command::Status)?),
         cli::Command::Status => print(&own::status()),
-        own_command if cli.data.is_some() => {
-            let _ = own_command;
-            Err(Problem::bad(
-                "secrets are personal: ask the server for yours, as yourself; --data is for the store's owner",
-            ))
-        }
+        _ if cli.data.is_some() => Err(Problem::bad(
+            "secrets are personal: ask the server for yours, as yourself; --data is for the store's owner",
+        )),
         cli::Command::Set { name, description } => own::set(name, description.clone()),
         cli::Command::Get { name } => own::get(name, cli.json),
+        // Not answered with, but run: see above.
+        cli::Command::Run(_) => Ok(()),
         cli::Command::List => print(&own::list()?),
         cli::Command::Remove { name } => own::remove(name),
     }

@@ -62,6 +62,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path) -> Result<(
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         tracing::info!(address = %bound, "serving");
+        let _ = server.address.set(bound);
         println!("listening on {bound}");
         running.spawn(run(listener, app(server.clone()), stopped.clone()));
     }

@@ -2,7 +2,8 @@
 use crate::people::{self, Id, Person};
 use crate::problem::{Problem, Result};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vault::{Event, Store};
 use zeroize::Zeroizing;
@@ -17,6 +18,8 @@ pub struct Server {
     pub store: Store,
     /// By the hash of the ticket.
     tickets: Mutex<HashMap<String, Ticket>>,
+    /// Where it is reached over TCP, once that is known: what runs are told.
+    pub address: OnceLock<SocketAddr>,
     /// By login. Told from memory: since the server began.
     activity: Mutex<HashMap<String, Activity>>,
 }
@@ -42,7 +45,7 @@ pub struct Activity {
 
 impl Server {
     pub fn new(store: Store) -> Server {
-        Server { store, tickets: Mutex::default(), activity: Mutex::default() }
+        Server { store, tickets: Mutex::default(), address: OnceLock::new(), activity: Mutex::default() }
     }
 
     /// Makes a ticket for a person.

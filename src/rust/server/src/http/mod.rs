@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 pub use auth::described;
 mod own;
+mod runs;
 mod settings;
 
 use crate::identity::{Caller, Peer, authenticate};
@@ -123,7 +124,8 @@ pub fn app(server: Arc<Server>) -> Service {
         .route("/keys/confirm", post(handler(own::confirm_key)))
         .route("/tickets", post(handler(own::issue_ticket)))
         .route("/tickets/{id}", delete(handler(own::revoke_ticket)))
-        .route("/owner", post(handler(own::command)));
+        .route("/owner", post(handler(own::command)))
+        .route("/runs", post(runs::begin));
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
     let routes = Router::new()
         .nest("/dip/publicapi", dss.clone())
