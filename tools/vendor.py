@@ -21,7 +21,7 @@ def needed():
     for system in SYSTEMS:
         tree = ["cargo", "tree", "--locked", "--package=dkusecrets", "--package=server", "--edges=normal,build", "--prefix=none"]
         out = subprocess.run([*tree, "--target", system], check=True, capture_output=True, text=True).stdout
-        for line in out.splitlines():
+        for line in filter(None, out.splitlines()):
             name, version = line.split()[:2]
             crates.add((name, version.lstrip("v")))
     return crates
@@ -38,13 +38,20 @@ def keep_only(crate, keep):
     path.write_text(json.dumps(sums))
 
 
+def dropped(crate):
+    """Of DROP, the folders that the crate's own sources do not include anything from, as clap does for its help."""
+    sources = "".join(path.read_text(errors="replace") for path in crate.glob("src/**/*.rs"))
+    return {folder for folder in DROP if f"../{folder}/" not in sources}
+
+
 def main(vendor, authors):
     wanted = needed()
     lines = ["The Rust crates in src/rust/vendor.tar.xz, their licences and authors.", ""]
     for crate in sorted(vendor.iterdir()):
         package = tomllib.loads((crate / "Cargo.toml").read_text())["package"]
         if (package["name"], package["version"]) in wanted:
-            keep_only(crate, lambda name: name.parts[0] not in DROP)
+            drop = dropped(crate)
+            keep_only(crate, lambda name: name.parts[0] not in drop)
             people = ", ".join(package.get("authors", [])) or package.get("repository", "the project's authors")
             lines.append(f"{package['name']} {package['version']} ({package['license']}): {people}")
         else:
