@@ -201,6 +201,11 @@ impl Cells {
         Ok(())
     }
 
+    /// The file, for flushing it while others go on.
+    pub(crate) fn file(&self) -> Result<File> {
+        self.file.try_clone().map_err(|e| Error::io("open", &self.path, e))
+    }
+
     /// Makes what was raised survive a loss of power.
     pub(crate) fn flush(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io("flush", &self.path, e))

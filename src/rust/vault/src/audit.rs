@@ -11,6 +11,7 @@ use crate::slot::RootKey;
 use crate::sync::lock;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The layout of events and heads inside their boxes.
@@ -63,6 +64,11 @@ pub(crate) struct Head {
     floor_commit: Commit,
 }
 
+/// The owner under which the anchor of a store knows its log.
+pub(crate) fn owner(store: &Id) -> Id {
+    store.map(|byte| !byte)
+}
+
 /// What the log is written and read with.
 pub(crate) struct Log {
     site: Arc<Site>,
@@ -77,9 +83,7 @@ impl Log {
 
     /// The owner under which the anchor knows the log: no person has this id.
     pub(crate) fn owner(&self) -> Id {
-        let mut id = self.site.store;
-        id.iter_mut().for_each(|byte| *byte = !*byte);
-        id
+        owner(&self.site.store)
     }
 
     /// How far the log goes; a store begins without one.
@@ -138,7 +142,17 @@ impl Log {
             Ok(())
         })?;
         let newest = numbers.iter().rev().take(most);
-        newest.map(|&number| self.event(rows, number).map(|event| (number, event))).collect()
+        let one = |&number: &u64| {
+            let event = self.event(rows, number)?;
+            // The rows that lead here are not sealed: what they lead to is looked at.
+            if !event.about.contains(person) {
+                return Err(self
+                    .site
+                    .damaged(format!("event {number} of the audit log is shown to whom it is not about")));
+            }
+            Ok((number, event))
+        };
+        newest.map(one).collect()
     }
 
     /// The last events of all, newest first.
@@ -157,7 +171,7 @@ impl Log {
     pub(crate) fn verify(&self, rows: &impl Rows) -> Result<u64> {
         let head = self.head(rows)?;
         let (mut next, mut commit) = (head.floor + 1, head.floor_commit);
-        let mut people: Vec<Vec<u8>> = Vec::new();
+        let mut people: BTreeSet<Vec<u8>> = BTreeSet::new();
         rows.scan(keys::EVENTS, &mut |key, sealed| {
             let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
             if key.len() != 9 || number != next || number > head.last {
@@ -177,7 +191,15 @@ impl Log {
         if commit != head.commit {
             return Err(self.site.damaged(format!("event {} of the audit log was replaced", head.last)));
         }
-        // What people see of their own must be all there is about them.
+        // What people see of their own must be all there is about them, and no more.
+        let mut shown = 0;
+        rows.scan(keys::EVENTS_OF, &mut |_, _| {
+            shown += 1;
+            Ok(())
+        })?;
+        if shown > people.len() {
+            return Err(self.site.damaged("an event of the audit log is shown to whom it is not about"));
+        }
         for row in people {
             if rows.get(&row)?.is_none() {
                 let number = row.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));

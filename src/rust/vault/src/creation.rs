@@ -5,6 +5,7 @@
 //! state without an anchor gets one (`Session::establish_anchor`); a key and an anchor without a database is a loss, never a
 //! new vault.
 use crate::anchor::{self, Mark};
+use crate::audit;
 use crate::directory::{self, Directory, Fact, Listing, User};
 use crate::index::{Index, OwnerKeys};
 use crate::key::{Key, Purpose, random_id};
@@ -129,6 +130,9 @@ fn fill(
     }
     directory.save(&rows)?;
     marks.push(mark(site.store, directory.sequence));
+    if kind == Kind::Store {
+        marks.push(mark(audit::owner(&site.store), 0));
+    }
     rows.commit()?;
     Ok(Filled { site, anchor, marks, slot })
 }

@@ -74,6 +74,7 @@ pub(crate) mod keys {
     pub(crate) fn event_of(user: &Id, sequence: u64) -> Vec<u8> {
         [&[9][..], user, &sequence.to_be_bytes()].concat()
     }
+    pub(crate) const EVENTS_OF: &[u8] = &[9];
     pub(crate) fn events_of(user: &Id) -> Vec<u8> {
         [&[9][..], user].concat()
     }

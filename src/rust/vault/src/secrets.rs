@@ -327,7 +327,7 @@ impl Secrets {
         }
         let over = |h: &&Head| h.removed.is_some_and(|r| ledger.is_due(r));
         let over: Vec<Head> = self.index.all(rows)?.filter(over).cloned().collect();
-        self.purged = !over.is_empty();
+        self.purged |= !over.is_empty();
         for head in over {
             self.index.take(rows, &head.name)?;
             self.destroy(rows, &head.id, &head.versions)?;

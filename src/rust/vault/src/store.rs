@@ -95,7 +95,7 @@ impl Store {
                 reason: "does not exist: there is no store here".into(),
             });
         }
-        let lock = platform::lock(&place.config.join("store.lock"), Duration::ZERO).map_err(|e| match e {
+        let held = platform::lock(&place.config.join("store.lock"), Duration::ZERO).map_err(|e| match e {
             Error::Busy(_) => Error::InUse(place.database()),
             other => other,
         })?;
@@ -124,15 +124,16 @@ impl Store {
             queue: Queue::default(),
             last_event: AtomicU64::new(head.last),
             clock: crate::vault::system_clock,
-            _lock: lock,
+            _lock: held,
             site,
             root,
             anchor_key,
             log,
         };
-        // A log that has no event yet has no mark either.
-        store.compare(marks[0], true)?;
-        store.compare(marks[1], head.last > 0)?;
+        for mark in marks {
+            let seen = lock(&store.cells).mark(&mark.owner);
+            store.refuse_older(seen, mark)?;
+        }
         store.raise(&marks)?;
         Ok(store)
     }
@@ -192,7 +193,7 @@ impl Store {
         let now = (self.clock)();
         let log = writer.log;
         let (answer, done) = writer.connection.write(Durability::Power, |rows| {
-            let directory = chain::directory(rows, &self.site, &self.root)?;
+            let directory = self.load_directory(rows)?;
             let mut transaction = Transaction {
                 store: self,
                 rows,
@@ -200,6 +201,7 @@ impl Store {
                 directory_changed: false,
                 documents: BTreeMap::new(),
                 people: BTreeMap::new(),
+                removed: Vec::new(),
                 events: Vec::new(),
                 now,
             };
@@ -215,6 +217,9 @@ impl Store {
                     None => documents.remove(&name),
                 };
             }
+        }
+        for person in &done.removed {
+            self.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
         }
         // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
         let _ = self.raise(&done.marks);
@@ -242,22 +247,25 @@ impl Store {
         let (events, head) = (batch.take(), writer.log);
         let written = writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events));
         let written = written.map(|head| {
+            // Not in the anchor yet: the disk may not have it, and the anchor never leads. See `flush`.
             self.set_head(&mut writer, head);
-            let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
         });
         batch.finish(&written);
         batch.outcome().unwrap_or(Err(Error::Internal("a batch without an outcome")))
     }
 
-    /// Brings what was written to the disk: the log, and the anchor.
+    /// Brings what was written to the disk: the log, and then the anchor.
     pub fn flush(&self) -> Result<()> {
         {
             let writer = lock(&self.writer);
             let head = writer.log;
             // An empty change that is committed durably takes along all that was committed before it.
             writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[]))?;
+            self.raise(&[self.mark(self.log.owner(), head.last)])?;
         }
-        lock(&self.cells).flush()
+        // Nobody waits for the disk to read a mark.
+        let file = lock(&self.cells).file()?;
+        file.sync_data().map_err(|e| Error::io("flush", &self.site.database, e))
     }
 
     /// The last events about a person, newest first, with their numbers.
@@ -292,7 +300,7 @@ impl Store {
             if let Some(wrong) = rows.integrity()? {
                 return Err(self.site.damaged(wrong));
             }
-            let mut directory = chain::directory(rows, &self.site, &self.root)?;
+            let mut directory = self.load_directory(rows)?;
             Ok(directory.all(rows)?.filter_map(directory::person_of).collect::<Vec<Id>>())
         })?;
         self.verify_events()?;
@@ -332,7 +340,7 @@ impl Store {
         self.with_reader(|rows| {
             let keys = self.keys_of(rows, person)?;
             let mut secrets = Secrets::load(rows, self.site.clone(), *person, keys)?;
-            self.refuse_older(seen, self.mark(*person, secrets.index.sequence), secrets.index.sequence > 1)?;
+            self.refuse_older(seen, self.mark(*person, secrets.index.sequence))?;
             act(rows, &mut secrets)
         })
     }
@@ -350,26 +358,30 @@ impl Store {
         if let Some(keys) = self.people.read().unwrap_or_else(PoisonError::into_inner).get(person) {
             return Ok(keys.clone());
         }
-        let directory = chain::directory(rows, &self.site, &self.root)?;
+        let directory = self.load_directory(rows)?;
         let keys = chain::person_keys(rows, &self.site, &directory, person)?;
         self.people.write().unwrap_or_else(PoisonError::into_inner).insert(*person, keys.clone());
         Ok(keys)
+    }
+
+    /// The directory, which only this process writes: what others have put back is older than what was seen.
+    fn load_directory(&self, rows: &impl Rows) -> Result<Directory> {
+        let directory = chain::directory(rows, &self.site, &self.root)?;
+        let seen = lock(&self.cells).mark(&self.site.store);
+        self.refuse_older(seen, self.mark(self.site.store, directory.sequence))?;
+        Ok(directory)
     }
 
     fn mark(&self, owner: Id, sequence: u64) -> Mark {
         Mark { owner, incarnation: self.site.incarnation, sequence }
     }
 
-    fn compare(&self, now: Mark, needed: bool) -> Result<()> {
-        let seen = lock(&self.cells).mark(&now.owner);
-        self.refuse_older(seen, now, needed)
-    }
-
-    /// Refuses a state that is older than what was seen, or of another line. Without `needed` there may be no mark.
-    fn refuse_older(&self, seen: Option<Mark>, now: Mark, needed: bool) -> Result<()> {
+    /// Refuses a state that is older than what was seen, or of another line. Every owner has a mark: it is made durable
+    /// before the first commit that has the owner in it.
+    fn refuse_older(&self, seen: Option<Mark>, now: Mark) -> Result<()> {
         let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
         match seen {
-            None if needed => rolled_back("its anchor does not know it".into()),
+            None => rolled_back("its anchor does not know it".into()),
             Some(seen) if seen.incarnation != now.incarnation => {
                 rolled_back("it comes from before or after another restore".into())
             }
@@ -394,6 +406,7 @@ pub struct Transaction<'t> {
     directory_changed: bool,
     documents: BTreeMap<String, Option<Document>>,
     people: BTreeMap<Id, Secrets>,
+    removed: Vec<Id>,
     events: Vec<Event>,
     now: i64,
 }
@@ -403,6 +416,7 @@ struct Done {
     log: Head,
     documents: BTreeMap<String, Option<Document>>,
     marks: Vec<Mark>,
+    removed: Vec<Id>,
     destroyed: bool,
 }
 
@@ -444,6 +458,11 @@ impl Transaction<'_> {
         let secrets = add_person(self.rows, &self.store.site, &root, &mut self.directory, retention, self.now)?;
         self.directory_changed = true;
         let person = secrets.user;
+        // Should the change fail, the cell means nothing.
+        let mut cells = lock(&self.store.cells);
+        cells.raise(&self.store.site, &self.store.anchor_key, self.store.mark(person, 0))?;
+        cells.flush()?;
+        drop(cells);
         self.people.insert(person, secrets);
         Ok(person)
     }
@@ -463,8 +482,20 @@ impl Transaction<'_> {
         for key in rows {
             self.rows.delete(&key)?;
         }
-        self.store.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        self.removed.push(*person);
         Ok(())
+    }
+
+    /// All documents whose names begin so, as this change has left them.
+    pub fn documents(&self, prefix: &str) -> Vec<(String, Document)> {
+        let mut all: BTreeMap<String, Document> = self.store.documents(prefix).into_iter().collect();
+        for (name, changed) in self.documents.iter().filter(|(name, _)| name.starts_with(prefix)) {
+            match changed {
+                Some(document) => all.insert(name.clone(), document.clone()),
+                None => all.remove(name),
+            };
+        }
+        all.into_iter().collect()
     }
 
     /// Stores a value as a new version; answers with the version.
@@ -547,7 +578,7 @@ impl Transaction<'_> {
             let keys = store.keys_of(self.rows, person)?;
             let mut secrets = Secrets::load(self.rows, store.site.clone(), *person, keys)?;
             let sequence = secrets.index.sequence;
-            store.refuse_older(seen, store.mark(*person, sequence), sequence > 1)?;
+            store.refuse_older(seen, store.mark(*person, sequence))?;
             secrets.begin(self.now);
             self.people.insert(*person, secrets);
         }
@@ -556,7 +587,7 @@ impl Transaction<'_> {
 
     fn finish(mut self, log: Head) -> Result<Done> {
         let mut marks = Vec::new();
-        let mut destroyed = false;
+        let mut destroyed = !self.removed.is_empty();
         for secrets in self.people.values_mut() {
             secrets.end(self.rows)?;
             destroyed |= secrets.purged;
@@ -568,7 +599,7 @@ impl Transaction<'_> {
         }
         let log = if self.events.is_empty() { log } else { self.store.log.append(self.rows, log, &self.events)? };
         marks.push(self.store.mark(self.store.log.owner(), log.last));
-        Ok(Done { log, documents: self.documents, marks, destroyed })
+        Ok(Done { log, documents: self.documents, marks, removed: self.removed, destroyed })
     }
 }
 

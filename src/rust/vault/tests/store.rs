@@ -336,9 +336,87 @@ fn the_log_tells_what_happened_and_cannot_be_changed() {
         let hidden = format!("DELETE FROM row WHERE substr(key, 1, 1) = x'09' AND substr(key, 18) = x'{number:016x}'");
         assert_eq!(meddle(&hidden), "damaged", "{number} hidden");
     }
+    // Shown to whom it is not about.
+    let planted = format!("INSERT INTO row VALUES (x'09{}{:016x}', x'')", hex(&b), 2);
+    assert_eq!(meddle(&planted), "damaged");
+    place.rows().execute_batch(&planted).unwrap();
+    assert_eq!(kind(place.open().events_about(&b, 100)), "damaged");
+    for (path, bytes) in &before {
+        overwrite(path, bytes);
+    }
     let cut = "DELETE FROM row WHERE key > x'070000000000000014' AND key <= x'08'";
     assert_eq!(meddle(cut), "rolled_back");
     assert_eq!(place.open().verify_events().unwrap(), 31);
+}
+
+fn hex(id: &Person) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Rows of the directory, put back by another process while the server has the store open.
+#[test]
+fn an_older_directory_is_refused_at_the_next_change() {
+    let test = "an_older_directory_is_refused_at_the_next_change";
+    let directory = |rows: &rusqlite::Connection| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let sql = "SELECT key, value FROM row WHERE substr(key, 1, 1) IN (x'04', x'06')";
+        let mut query = rows.prepare(sql).unwrap();
+        query.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(std::result::Result::unwrap).collect()
+    };
+    if let Some((_, home)) = role() {
+        // Another process: this one's locks would go with any other descriptor that it closes.
+        let rows = rusqlite::Connection::open(home.join("data/store.db")).unwrap();
+        let old = directory(&rows);
+        say("read");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        for (key, value) in old {
+            rows.execute("UPDATE row SET value = ?2 WHERE key = ?1", rusqlite::params![key, value]).unwrap();
+        }
+        say("written");
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.change(|t| t.put_document("key", b"valid")).unwrap();
+    let mut other = Talk::start(again(test, "other", place.home.path()));
+    assert_eq!(other.hear().unwrap(), "read");
+    store.change(|t| t.remove_document("key")).unwrap();
+    std::io::Write::write_all(other.child.stdin.as_mut().unwrap(), b"go\n").unwrap();
+    assert_eq!(other.hear().unwrap(), "written");
+    other.must_succeed();
+    assert!(store.document("key").is_none());
+    assert_eq!(kind(store.change(|t| t.put_document("other", b"x"))), "rolled_back");
+    assert_eq!(kind(store.verify()), "rolled_back");
+    drop(store);
+    assert_eq!(kind(Store::open(place.home.path())), "rolled_back");
+}
+
+/// What the disk has after a loss of power: the anchor never knows of more than the database does.
+#[test]
+fn the_anchor_never_leads() {
+    let place = Place::new();
+    let store = place.open();
+    let person = add(&store);
+    put(&store, &person, "a", "1");
+    store.flush().unwrap();
+    let anchor = || std::fs::read(place.home.anchor()).unwrap();
+    let before = anchor();
+    for i in 0..20 {
+        store.record(event(&person, &format!("read {i}"))).unwrap();
+    }
+    // The events may be lost with the power, so the anchor may not know of them.
+    assert_eq!(anchor(), before);
+    store.flush().unwrap();
+    assert_ne!(anchor(), before);
+    // Somebody new has a cell before there is anything to lose.
+    let length = anchor().len();
+    let someone = store.change(|t| {
+        let id = t.add_person()?;
+        assert_eq!(anchor().len(), length + 256);
+        Ok(id)
+    });
+    put(&store, &someone.unwrap(), "a", "1");
+    assert_eq!(store.verify().unwrap(), 2);
 }
 
 #[test]
@@ -347,10 +425,12 @@ fn an_older_log_is_refused() {
     let store = place.open();
     let person = add(&store);
     store.record(event(&person, "one")).unwrap();
+    store.flush().unwrap();
     drop(store);
     let old = place.state();
     let store = place.open();
     store.record(event(&person, "two")).unwrap();
+    store.flush().unwrap();
     drop(store);
     overwrite(&old[0].0, &old[0].1);
     assert_eq!(kind(Store::open(place.home.path())), "rolled_back");
