@@ -482,3 +482,77 @@ print(json.loads(urllib.request.urlopen(request).read())["secrets"])
     finally:
         subprocess.run(["pkill", "-u", account])
         subprocess.run(["userdel", account], check=False)
+
+
+def test_what_was_revoked_or_removed_stays_so(server):
+    """Found by trying: a key that is edited while it is revoked, a login that somebody else gets, the last administrator."""
+    server.user("bob")
+    key = server.key("bob")
+    put(server, key, "mine", "OLD")
+    ticket = {"X-DKU-APITicket": server.ask("POST", f"{BOTH[0]}/auth/ticket", basic(key))[2]["ticket"]}
+    # A ticket ends with the key it was asked for with, makes no key, and none that lasts longer.
+    assert server.ask("GET", "/dkusecrets/v1/secrets", ticket)[0] == 200
+    assert server.ask("POST", f"{BOTH[0]}/personal-api-keys", ticket, {"label": "x"})[0] == 403
+    again = {"X-DKU-APITicket": server.ask("POST", f"{BOTH[0]}/auth/ticket", ticket)[2]["ticket"]}
+    id = server.ask("GET", f"{BOTH[0]}/personal-api-keys", basic(key))[2][0]["id"]
+    path = f"{BOTH[0]}/personal-api-keys/{id}"
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        edits = [pool.submit(server.ask, "PUT", path, basic(key), {"label": f"edited {i}"}) for i in range(200)]
+        server.command("key", "revoke", id)
+        assert {edit.result()[0] for edit in edits} <= {200, 401, 404}
+    for headers in [basic(key), ticket, again]:
+        assert server.ask("GET", f"{BOTH[0]}/auth/info", headers)[0] == 401
+
+    # Whoever gets the login later is somebody else.
+    key = server.key("bob")
+    ticket = {"X-DKU-APITicket": server.ask("POST", f"{BOTH[0]}/auth/ticket", basic(key))[2]["ticket"]}
+    server.command("user", "remove", "bob")
+    server.user("bob")
+    new = server.key("bob")
+    assert secrets_of(server, new) == {}
+    put(server, new, "mine", "NEW")
+    for headers in [basic(key), ticket]:
+        assert server.ask("GET", f"{BOTH[0]}/auth/info?withSecrets=true", headers)[0] == 401
+
+    # One administrator stays.
+    alice = basic(server.key("alice"))
+    document = server.ask("GET", f"{BOTH[0]}/admin/users/alice", alice)[2]
+    for change in [{"groups": []}, {"enabled": False}]:
+        assert server.ask("PUT", f"{BOTH[0]}/admin/users/alice", alice, {**document, **change})[0] == 400
+    assert "last administrator" in server.command("user", "groups", "alice", status=1)
+    assert "last administrator" in server.command("user", "remove", "alice", status=1)
+    # What a ticket that acts rests on.
+    acting = {**alice, "X-DKU-ProxyUser": "bob"}
+    ticket = {"X-DKU-APITicket": server.ask("POST", f"{BOTH[0]}/auth/ticket", acting)[2]["ticket"]}
+    assert server.ask("GET", "/dkusecrets/v1/secrets", ticket)[0] == 200
+    server.command("user", "groups", "bob", "administrators")
+    server.command("user", "groups", "alice")
+    assert server.ask("GET", "/dkusecrets/v1/secrets", ticket)[0] == 401
+    # Nobody came by giving commands.
+    assert {user["login"] for user in json.loads(server.command("--json", "user", "list"))} == {"alice", "bob"}
+
+
+def test_who_is_not_known_holds_up_nobody(server):
+    import socket as sockets
+
+    key = server.key("alice")
+    host, port = server.url.removeprefix("http://").split(":")
+    head = "POST /dkusecrets/v1/secrets/set HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx"
+    slow = []
+    for _ in range(600):
+        connection = sockets.create_connection((host, int(port)))
+        connection.sendall(head.encode())
+        slow.append(connection)
+    assert secrets_of(server, key) == {}
+    events = json.loads(server.command("--json", "status"))["events"]
+    for connection in slow:
+        connection.close()
+    # Refusals beyond some in a minute are counted, not written.
+    for _ in range(300):
+        assert server.ask("GET", f"{BOTH[0]}/auth/info", basic("wrong"))[0] == 401
+    assert json.loads(server.command("--json", "status"))["events"] - events < 130
+    # One's own settings with a revision that was made up cost nobody time.
+    bogus = base64.urlsafe_b64encode(os.urandom(24 * 150_000)).decode().rstrip("=")
+    document = {"secrets": [{"name": f"n{i}", "value": "v"} for i in range(300)], "dkusecretsRevision": bogus}
+    assert server.ask("PUT", f"{BOTH[0]}/current-user", basic(key), document)[0] == 400
+    assert server.ask("POST", f"{BOTH[0]}/personal-api-keys", basic(key), {"label": "x" * 2000})[0] == 400

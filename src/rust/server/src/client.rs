@@ -36,6 +36,14 @@ pub fn request(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result
     };
     runtime.block_on(async {
         let stream = UnixStream::connect(socket).await.map_err(|e| unreachable(&e))?;
+        // In a directory that others write to, somebody else may listen there now.
+        let peer = stream.peer_cred().map_err(|e| unreachable(&e))?.uid();
+        if peer != 0 && peer != vault::effective_user() {
+            return Err(Problem::not_allowed(format!(
+                "{} belongs to user id {peer}, neither to root nor to you",
+                socket.display()
+            )));
+        }
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
         tokio::spawn(connection);
         let request =

@@ -89,30 +89,26 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
         }),
         Command::UserList => Ok(people::everybody(&server.store)?.iter().map(person_json).collect()),
         Command::UserRemove { login } => {
-            let person = server.person(login)?;
             server.change(|change| {
+                let person = people::present(change, login)?;
                 change.record(owner("user removed", &[person.id], vec![login.clone()]));
-                people::remove(change, &server.store, &person)
+                people::remove(change, &person)
             })?;
             Ok(json!({ "removed": login }))
         }
-        Command::UserGroups { login, groups } => {
-            let mut person = server.person(login)?;
+        Command::UserGroups { login, groups } => server.change(|change| {
+            let mut person = people::present(change, login)?;
             person.groups.clone_from(groups);
-            server.change(|change| {
-                people::save(change, &person)?;
-                change.record(owner("user changed", &[person.id], vec![login.clone()]));
-                Ok(person_json(&person))
-            })
-        }
-        Command::UserLink { login, uid } => {
-            let mut person = server.person(login)?;
-            server.change(|change| {
-                people::link(change, &mut person, *uid)?;
-                change.record(owner("user linked", &[person.id], vec![login.clone(), format!("uid {uid}")]));
-                Ok(person_json(&person))
-            })
-        }
+            people::save(change, &person)?;
+            change.record(owner("user changed", &[person.id], vec![login.clone()]));
+            Ok(person_json(&person))
+        }),
+        Command::UserLink { login, uid } => server.change(|change| {
+            let mut person = people::present(change, login)?;
+            people::link(change, &mut person, *uid)?;
+            change.record(owner("user linked", &[person.id], vec![login.clone(), format!("uid {uid}")]));
+            Ok(person_json(&person))
+        }),
         Command::GroupAdd { name, description } => server.change(|change| {
             if people::group(change, name)?.is_some() {
                 return Err(Problem::exists(format!("the group {name} already exists")));
@@ -135,8 +131,7 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
             let found = people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == *id);
             let (hash, key) = found.ok_or_else(|| Problem::not_found(format!("there is no API key {id}")))?;
             server.change(|change| {
-                let person = key.user.as_deref().map(|login| people::person(change, login)).transpose()?.flatten();
-                let about: Vec<people::Id> = person.iter().map(|person| person.id).collect();
+                let about: Vec<people::Id> = key.person.into_iter().collect();
                 change.record(owner("key revoked", &about, vec![id.clone()]));
                 people::remove_key(change, &hash)
             })?;
@@ -177,6 +172,7 @@ fn key_create(
     let key = ApiKey {
         id: people::random_text(16)?,
         user: Some(user.into()),
+        person: Some(person.id),
         label: label.into(),
         description: String::new(),
         created_on: now(),

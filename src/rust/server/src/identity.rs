@@ -2,7 +2,7 @@
 //! another way in.
 use crate::people::{self, Id, Person};
 use crate::problem::{Problem, Result};
-use crate::server::{Server, event, now};
+use crate::server::{Server, Ticket, event, now};
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +52,10 @@ pub struct Caller {
     pub administrator: bool,
     /// Whether this credential opens the person's secrets.
     pub opens: bool,
+    /// The hash of the key that this rests on.
+    pub key: Option<String>,
+    /// When the ticket ends that this rests on.
+    pub ends: Option<i64>,
     /// Whether it is the owner of the store, on its own machine, who has the root key.
     pub owner: bool,
     from: String,
@@ -120,7 +124,7 @@ pub fn authenticate(server: &Server, headers: &HeaderMap, peer: Peer, may_appear
             claims: claims(headers),
             ..event("refused", &[])
         };
-        server.record(refused)?;
+        server.record_refusal(refused)?;
     }
     found
 }
@@ -133,6 +137,8 @@ fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Re
         person,
         acting: None,
         opens,
+        key: None,
+        ends: None,
         owner: false,
         from: peer.to_string(),
         claims: claims(headers),
@@ -141,9 +147,13 @@ fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Re
         let presented = Zeroizing::new(ticket.to_str().unwrap_or_default().to_owned());
         let ticket = server.ticket(&presented);
         let ticket = ticket.ok_or_else(|| Problem::not_authenticated("Unknown or expired ticket"))?;
-        let person = enabled(server, &ticket.login, "Unknown or expired ticket")?;
+        let person = enabled(server, &ticket.login, ticket.person, "Unknown or expired ticket")?;
+        if !rests_on_something(server, &ticket)? {
+            return Err(Problem::not_authenticated("Unknown or expired ticket"));
+        }
         let found = caller(Source::Ticket, &ticket.login, Some(person), ticket.confirmed);
-        return Ok(Caller { acting: ticket.behalf, administrator: false, ..found });
+        let ends = Some(ticket.expires);
+        return Ok(Caller { acting: ticket.behalf, key: ticket.key, ends, administrator: false, ..found });
     }
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         let unknown = || Problem::not_authenticated("Unknown API Key");
@@ -154,15 +164,18 @@ fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Re
         }
         return match &key.user {
             Some(login) => {
-                let person = enabled(server, login, "Unknown API Key")?;
-                Ok(caller(Source::Key, login, Some(person), key.confirmed))
+                let owner = key.person.ok_or_else(unknown)?;
+                let person = enabled(server, login, owner, "Unknown API Key")?;
+                let hash = Some(people::hash(&presented));
+                Ok(Caller { key: hash, ..caller(Source::Key, login, Some(person), key.confirmed) })
             }
             None => Ok(Caller { administrator: key.administrator, ..caller(Source::Key, &key.id, None, false) }),
         };
     }
     match peer {
         Peer::Process { uid, .. } => {
-            let owner = uid == vault::effective_user();
+            // Whoever the kernel cannot tell is not the owner, whoever the owner is.
+            let owner = uid != OVERFLOW && uid == vault::effective_user();
             match by_kernel(server, uid, may_appear) {
                 Ok(person) => {
                     let name = person.login.clone();
@@ -223,12 +236,14 @@ fn by_kernel(server: &Server, uid: u32, may_appear: bool) -> Result<Person> {
     })
 }
 
+/// What the kernel says where it has no user id to tell (user_namespaces(7)).
+const OVERFLOW: u32 = 65_534;
+
 /// The name of the account that has a user id, of those that may be people: not the kernel's overflow id, not a service,
 /// and with an entry in the list of accounts. Root is himself.
 fn account(uid: u32) -> Result<String> {
     // login.defs(5) gives people ids from UID_MIN, 1000 unless it was changed.
     const FIRST_PERSON: u32 = 1000;
-    const OVERFLOW: u32 = 65_534;
     if uid == OVERFLOW {
         return Err(Problem::not_allowed(
             "user id 65534 stands for all that the kernel cannot tell: nobody is known by it",
@@ -244,8 +259,22 @@ fn account(uid: u32) -> Result<String> {
     }
 }
 
-fn enabled(server: &Server, login: &str, otherwise: &str) -> Result<Person> {
-    let person = people::person(&server.store, login)?.filter(|person| person.enabled);
+/// Whether what a ticket was asked for with still holds: the key, and the right to act as somebody else.
+fn rests_on_something(server: &Server, ticket: &Ticket) -> Result<bool> {
+    if let Some(hash) = &ticket.key {
+        match people::key_of_hash(&server.store, hash)? {
+            Some(key) if key.expires.is_none_or(|end| end > now()) => {}
+            _ => return Ok(false),
+        }
+    }
+    let Some(acting) = &ticket.behalf else { return Ok(true) };
+    let administrator = people::person(&server.store, acting)?.is_some_and(|p| p.enabled && p.is_administrator());
+    let key_of_nobody = people::keys(&server.store)?.iter().any(|(_, key)| key.id == *acting && key.administrator);
+    Ok((administrator || key_of_nobody) && people::rules(&server.store)?.allow_impersonation)
+}
+
+fn enabled(server: &Server, login: &str, id: Id, otherwise: &str) -> Result<Person> {
+    let person = people::person(&server.store, login)?.filter(|person| person.enabled && person.id == id);
     person.ok_or_else(|| Problem::not_authenticated(otherwise))
 }
 

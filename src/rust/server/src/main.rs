@@ -145,6 +145,7 @@ fn init(data: &Path, admin: &str, allow_impersonation: bool) -> Result<Value> {
     let server = Server::new(Store::open(&data)?);
     let begin = Command::Begin { admin: admin.into(), uid: own.then_some(uid), allow_impersonation };
     let person = commands::run(&server, &begin)?;
+    server.store.flush()?;
     Ok(json!({ "store": server.store.info().id, "data": data, "admin": person["login"], "uid": person["uid"] }))
 }
 
@@ -152,7 +153,12 @@ fn init(data: &Path, admin: &str, allow_impersonation: bool) -> Result<Value> {
 fn on_store(data: &Path, command: &Command) -> Result<Value> {
     let data = absolute(data)?;
     match Store::open(&data) {
-        Ok(store) => commands::run(&Server::new(store), command),
+        Ok(store) => {
+            let server = Server::new(store);
+            let answer = commands::run(&server, command)?;
+            server.store.flush()?;
+            Ok(answer)
+        }
         Err(vault::Error::InUse(_)) => client::ask(&data, command),
         Err(e) => Err(e.into()),
     }
@@ -165,6 +171,8 @@ fn serve_store(data: &Path, places: &cli::Serve) -> Result<()> {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
         .with_writer(std::io::stderr)
+        // A log that cannot be written to must not end anything.
+        .log_internal_errors(false)
         .json()
         .init();
     let data = absolute(data)?;

@@ -11,6 +11,13 @@ use zeroize::Zeroizing;
 /// Whoever is in this group is an administrator.
 pub const ADMINISTRATORS: &str = "administrators";
 
+/// Of labels, descriptions, names and addresses, in bytes.
+const MOST_TEXT: usize = 1024;
+/// Of a person's properties and preferences together, in bytes.
+const MOST_PROPERTIES: usize = 64 * 1024;
+/// More keys than anybody keeps apart.
+const MOST_KEYS: usize = 100;
+
 /// The id under which a store knows a person.
 pub type Id = [u8; 16];
 
@@ -68,6 +75,9 @@ pub struct ApiKey {
     pub id: String,
     /// Whose key it is; a key of nobody reads no secrets.
     pub user: Option<String>,
+    /// The same by id: whoever gets the login later is somebody else.
+    #[serde(default)]
+    pub person: Option<Id>,
     pub label: String,
     #[serde(default)]
     pub description: String,
@@ -117,17 +127,24 @@ impl Default for Rules {
 /// Where documents are read: in the store, or in a change of it.
 pub trait Documents {
     fn bytes(&self, name: &str) -> Option<vault::Document>;
+    fn named(&self, prefix: &str) -> Vec<(String, vault::Document)>;
 }
 
 impl Documents for Store {
     fn bytes(&self, name: &str) -> Option<vault::Document> {
         self.document(name)
     }
+    fn named(&self, prefix: &str) -> Vec<(String, vault::Document)> {
+        self.documents(prefix)
+    }
 }
 
 impl Documents for Transaction<'_> {
     fn bytes(&self, name: &str) -> Option<vault::Document> {
         self.document(name)
+    }
+    fn named(&self, prefix: &str) -> Vec<(String, vault::Document)> {
+        self.documents(prefix)
     }
 }
 
@@ -139,8 +156,8 @@ fn find<T: DeserializeOwned>(from: &impl Documents, name: &str) -> Result<Option
     from.bytes(name).map(|bytes| read(name, &bytes)).transpose()
 }
 
-fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
-    store.documents(prefix).iter().map(|(name, bytes)| read(name, bytes)).collect()
+fn all<T: DeserializeOwned>(from: &impl Documents, prefix: &str) -> Result<Vec<T>> {
+    from.named(prefix).iter().map(|(name, bytes)| read(name, bytes)).collect()
 }
 
 fn put(change: &mut Transaction, name: &str, document: &impl Serialize) -> Result<()> {
@@ -151,6 +168,11 @@ fn put(change: &mut Transaction, name: &str, document: &impl Serialize) -> Resul
 /// The person with that login.
 pub fn person(from: &impl Documents, login: &str) -> Result<Option<Person>> {
     find(from, &format!("person:{login}"))
+}
+
+/// The same, who must be there.
+pub fn present(from: &impl Documents, login: &str) -> Result<Person> {
+    person(from, login)?.ok_or_else(|| Problem::not_found(format!("there is no user {login}")))
 }
 
 /// The person who is known by a user id.
@@ -177,8 +199,17 @@ pub fn add(change: &mut Transaction, login: &str) -> Result<Person> {
     Ok(person)
 }
 
-/// Writes what is known of a person who is there.
+/// Writes what is known of a person who is there. One administrator stays.
 pub fn save(change: &mut Transaction, person: &Person) -> Result<()> {
+    let properties = [&person.user_properties, &person.admin_properties, &person.preferences];
+    let size: usize =
+        properties.iter().map(|all| serde_json::to_vec(all).map_or(usize::MAX, |bytes| bytes.len())).sum();
+    if size > MOST_PROPERTIES || person.display_name.len() > MOST_TEXT || person.email.len() > MOST_TEXT {
+        return Err(Problem::bad("properties and preferences have at most 64 KiB, names and addresses 1 KiB"));
+    }
+    if !(person.enabled && person.is_administrator()) {
+        keep_an_administrator(change, &person.login)?;
+    }
     for group in &person.groups {
         if self::group(change, group)?.is_none() {
             return Err(Problem::bad(format!("there is no group {group}")));
@@ -200,9 +231,10 @@ pub fn link(change: &mut Transaction, person: &mut Person, uid: u32) -> Result<(
 }
 
 /// Removes a person with their secrets and keys.
-pub fn remove(change: &mut Transaction, store: &Store, person: &Person) -> Result<()> {
-    for (hash, key) in keys(store)? {
-        if key.user.as_deref() == Some(&person.login) {
+pub fn remove(change: &mut Transaction, person: &Person) -> Result<()> {
+    keep_an_administrator(change, &person.login)?;
+    for (hash, key) in keys(change)? {
+        if key.person == Some(person.id) {
             remove_key(change, &hash)?;
         }
     }
@@ -211,6 +243,17 @@ pub fn remove(change: &mut Transaction, store: &Store, person: &Person) -> Resul
     }
     change.remove_document(&format!("person:{}", person.login))?;
     Ok(change.remove_person(&person.id)?)
+}
+
+/// Refuses to leave a store without an administrator, were this one to go.
+fn keep_an_administrator(change: &Transaction, login: &str) -> Result<()> {
+    let counts = |person: &Person| person.enabled && person.is_administrator();
+    let all: Vec<Person> = all(change, "person:")?;
+    let goes = all.iter().any(|person| person.login == login && counts(person));
+    if goes && !all.iter().any(|person| person.login != login && counts(person)) {
+        return Err(Problem::bad(format!("{login} is the last administrator: make another first")));
+    }
+    Ok(())
 }
 
 /// Logins go into paths unescaped, and into the environment.
@@ -242,11 +285,11 @@ pub fn save_group(change: &mut Transaction, group: &Group) -> Result<()> {
 }
 
 /// Removes a group, and everybody from it.
-pub fn remove_group(change: &mut Transaction, store: &Store, name: &str) -> Result<()> {
+pub fn remove_group(change: &mut Transaction, name: &str) -> Result<()> {
     if name == ADMINISTRATORS {
         return Err(Problem::bad("the group of the administrators stays"));
     }
-    for mut person in everybody(store)? {
+    for mut person in all::<Person>(change, "person:")? {
         if person.groups.iter().any(|group| group == name) {
             person.groups.retain(|group| group != name);
             save(change, &person)?;
@@ -256,8 +299,8 @@ pub fn remove_group(change: &mut Transaction, store: &Store, name: &str) -> Resu
 }
 
 /// All keys, with the hashes they are found by.
-pub fn keys(store: &Store) -> Result<Vec<(String, ApiKey)>> {
-    let found = store.documents("key:");
+pub fn keys(from: &impl Documents) -> Result<Vec<(String, ApiKey)>> {
+    let found = from.named("key:");
     let one = |(name, bytes): &(String, vault::Document)| {
         Ok((name.trim_start_matches("key:").to_owned(), read(name, bytes)?))
     };
@@ -266,18 +309,44 @@ pub fn keys(store: &Store) -> Result<Vec<(String, ApiKey)>> {
 
 /// What a key that was presented is: by its hash, so that the key itself is compared with nothing.
 pub fn key(store: &Store, presented: &str) -> Result<Option<ApiKey>> {
-    find(store, &format!("key:{}", hash(presented)))
+    key_of_hash(store, &hash(presented))
+}
+
+pub fn key_of_hash(from: &impl Documents, hash: &str) -> Result<Option<ApiKey>> {
+    find(from, &format!("key:{hash}"))
 }
 
 /// Makes a key; it is told here once and never again.
 pub fn add_key(change: &mut Transaction, key: &ApiKey) -> Result<Zeroizing<String>> {
+    check_key(key)?;
+    if let Some(login) = &key.user {
+        // Who was meant may have gone, and another come.
+        let owner = person(change, login)?.filter(|person| Some(person.id) == key.person);
+        owner.ok_or_else(|| Problem::not_found(format!("there is no user {login}")))?;
+        if keys(change)?.iter().filter(|(_, other)| other.person == key.person).count() >= MOST_KEYS {
+            return Err(Problem::bad(format!("{login} has {MOST_KEYS} keys already: revoke some")));
+        }
+    }
     let text = Zeroizing::new(format!("dkuaps-{}", random_text(32)?));
     put(change, &format!("key:{}", hash(&text)), key)?;
     Ok(text)
 }
 
-pub fn save_key(change: &mut Transaction, hash: &str, key: &ApiKey) -> Result<()> {
-    put(change, &format!("key:{hash}"), key)
+/// Changes a key that is there: one that was revoked meanwhile stays so.
+pub fn edit_key(change: &mut Transaction, hash: &str, edit: impl FnOnce(&mut ApiKey)) -> Result<ApiKey> {
+    let name = format!("key:{hash}");
+    let mut key: ApiKey = find(change, &name)?.ok_or_else(|| Problem::not_found("this API key was revoked"))?;
+    edit(&mut key);
+    check_key(&key)?;
+    put(change, &name, &key)?;
+    Ok(key)
+}
+
+fn check_key(key: &ApiKey) -> Result<()> {
+    if key.label.len() > MOST_TEXT || key.description.len() > MOST_TEXT {
+        return Err(Problem::bad("the label and the description of a key have at most 1 KiB"));
+    }
+    Ok(())
 }
 
 pub fn remove_key(change: &mut Transaction, hash: &str) -> Result<()> {

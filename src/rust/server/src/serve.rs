@@ -63,15 +63,18 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path) -> Result<(
         let bound = listener.local_addr().map_err(failed)?;
         tracing::info!(address = %bound, "serving");
         let _ = server.address.set(bound);
-        println!("listening on {bound}");
+        say(&format!("listening on {bound}"));
         running.spawn(run(listener, app(server.clone()), stopped.clone()));
     }
     if let Some(path) = &places.socket {
         let listener = bind(path)?;
         remember(data, path)?;
         tracing::info!(socket = %path.display(), "serving");
-        println!("listening on {}", path.display());
+        say(&format!("listening on {}", path.display()));
         running.spawn(run(listener, app(server.clone()), stopped.clone()));
+    }
+    if places.socket.is_none() {
+        forget(data);
     }
     let flushing = tokio::spawn(flush(server.clone()));
     let failed = |e| Problem::internal(format!("cannot wait for signals: {e}"));
@@ -94,10 +97,17 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path) -> Result<(
     if let Some(path) = &places.socket {
         // Gone already is as good.
         let _ = std::fs::remove_file(path);
+        forget(data);
     }
     let last = tokio::task::spawn_blocking(move || server.store.flush());
     last.await.map_err(|_| Problem::internal("the last flush failed"))??;
     Ok(())
+}
+
+/// For whoever waits for it; nobody may.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 async fn run<L>(listener: L, app: Service, mut stopped: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()>
@@ -159,6 +169,11 @@ fn bind(path: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
     Ok(listener)
+}
+
+/// The note of a server that is not there any more would lead to whoever listens there now.
+fn forget(data: &Path) {
+    let _ = std::fs::remove_file(data.join("config/socket"));
 }
 
 /// Notes where the socket is, for the owner's commands.

@@ -1,4 +1,5 @@
 //! A store and what is known while it is served: tickets, and when people and keys were last here.
+use crate::identity::Caller;
 use crate::people::{self, Id, Person};
 use crate::problem::{Problem, Result};
 use std::collections::HashMap;
@@ -12,12 +13,18 @@ use zeroize::Zeroizing;
 const TICKET_MS: i64 = 24 * 60 * 60 * 1000;
 /// More tickets than a server has runs at once.
 const MOST_TICKETS: usize = 100_000;
+/// And than one person has.
+const MOST_OF_ONE: usize = 1_000;
+/// Refusals that are written to the log in a minute; how many more there were is told by the next one.
+const MOST_REFUSALS: u32 = 60;
 
 /// What a server is: threads share it.
 pub struct Server {
     pub store: Store,
     /// By the hash of the ticket.
     tickets: Mutex<HashMap<String, Ticket>>,
+    /// The minute that refusals were last counted in, how many were in it, and how many were not written.
+    refusals: Mutex<(i64, u32, u64)>,
     /// Where it is reached over TCP, once that is known: what runs are told.
     pub address: OnceLock<SocketAddr>,
     /// By login. Told from memory: since the server began.
@@ -29,11 +36,16 @@ pub struct Server {
 pub struct Ticket {
     pub id: String,
     pub login: String,
+    /// Whoever gets the login later is somebody else.
+    pub person: Id,
     /// Who asked for it, if not the person.
     pub behalf: Option<String>,
+    /// The hash of the key it was asked for with, if it was: it holds no longer than that.
+    pub key: Option<String>,
     /// Whether it opens secrets.
     pub confirmed: bool,
-    expires: i64,
+    /// In milliseconds since 1970.
+    pub expires: i64,
 }
 
 /// When somebody was here, in milliseconds since 1970; 0 for never.
@@ -45,21 +57,33 @@ pub struct Activity {
 
 impl Server {
     pub fn new(store: Store) -> Server {
-        Server { store, tickets: Mutex::default(), address: OnceLock::new(), activity: Mutex::default() }
+        Server {
+            store,
+            tickets: Mutex::default(),
+            refusals: Mutex::default(),
+            address: OnceLock::new(),
+            activity: Mutex::default(),
+        }
     }
 
     /// Makes a ticket for a person.
-    pub fn issue_ticket(
-        &self,
-        login: &str,
-        behalf: Option<String>,
-        confirmed: bool,
-    ) -> Result<(String, Zeroizing<String>)> {
+    pub fn issue_ticket(&self, caller: &Caller, person: &Person) -> Result<(String, Zeroizing<String>)> {
         let text = Zeroizing::new(people::random_text(32)?);
-        let ticket =
-            Ticket { id: people::random_text(16)?, login: login.into(), behalf, confirmed, expires: now() + TICKET_MS };
+        let ticket = Ticket {
+            id: people::random_text(16)?,
+            login: person.login.clone(),
+            person: person.id,
+            behalf: caller.acting.clone(),
+            key: caller.key.clone(),
+            confirmed: caller.opens,
+            // One that comes from another ends with it.
+            expires: caller.ends.unwrap_or(now() + TICKET_MS),
+        };
         let id = ticket.id.clone();
         let mut tickets = held(&self.tickets);
+        if tickets.values().filter(|other| other.person == person.id && other.expires > now()).count() >= MOST_OF_ONE {
+            return Err(Problem::unavailable("you have too many tickets: wait until some end"));
+        }
         if tickets.len() >= MOST_TICKETS {
             tickets.retain(|_, ticket| ticket.expires > now());
         }
@@ -100,8 +124,29 @@ impl Server {
         Ok(self.store.record(event)?)
     }
 
+    /// Writes that somebody was refused, unless very many were in this minute: nobody fills the disk by being refused.
+    pub fn record_refusal(&self, mut event: Event) -> Result<()> {
+        let skipped = {
+            let mut refusals = held(&self.refusals);
+            let minute = now() / 60_000;
+            if refusals.0 != minute {
+                (refusals.0, refusals.1) = (minute, 0);
+            }
+            refusals.1 += 1;
+            if refusals.1 > MOST_REFUSALS {
+                refusals.2 += 1;
+                return Ok(());
+            }
+            std::mem::take(&mut refusals.2)
+        };
+        if skipped > 0 {
+            event.claims.push(("refused and not written before this".into(), skipped.to_string()));
+        }
+        self.record(event)
+    }
+
     pub fn person(&self, login: &str) -> Result<Person> {
-        people::person(&self.store, login)?.ok_or_else(|| Problem::not_found(format!("there is no user {login}")))
+        people::present(&self.store, login)
     }
 
     /// Does something in one change of the store, whose problems may be of any kind.

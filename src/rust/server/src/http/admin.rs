@@ -89,18 +89,14 @@ pub fn delete(server: &Server, caller: &Caller, input: &Input) -> Answer {
 }
 
 fn remove(server: &Server, caller: &Caller, login: &str, even_self: bool) -> Result<()> {
-    let person = server.person(login)?;
+    server.person(login)?;
     if caller.name == login && !even_self {
         return Err(Problem::bad("that is yourself: allowSelfDeletion says that it is meant"));
     }
-    if person.is_administrator()
-        && people::everybody(&server.store)?.iter().filter(|p| p.is_administrator()).count() == 1
-    {
-        return Err(Problem::bad("that is the last administrator: make another first"));
-    }
     server.change(|change| {
+        let person = people::present(change, login)?;
         change.record(caller.event("user removed", &[person.id], vec![login.into()]));
-        people::remove(change, &server.store, &person)
+        people::remove(change, &person)
     })
 }
 
@@ -208,7 +204,7 @@ pub fn delete_group(server: &Server, caller: &Caller, input: &Input) -> Answer {
     let group = find_group(server, input.part("name"))?;
     server.change(|change| {
         change.record(caller.event("group removed", &[], vec![group.name.clone()]));
-        people::remove_group(change, &server.store, &group.name)
+        people::remove_group(change, &group.name)
     })?;
     Ok(json!({}))
 }
@@ -226,7 +222,7 @@ pub fn create_key_for(server: &Server, caller: &Caller, input: &Input) -> Answer
     let person = server.person(&login)?;
     let own = caller.person.as_ref().is_some_and(|caller| caller.id == person.id) && caller.opens;
     let confirmed = own || people::rules(&server.store)?.allow_impersonation;
-    store_key(server, caller, &wanted.key(Some(&login), caller, confirmed)?)
+    store_key(server, caller, &wanted.key(Some(&person), caller, confirmed)?)
 }
 
 pub fn delete_any_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
@@ -237,8 +233,7 @@ pub fn delete_any_key(server: &Server, caller: &Caller, input: &Input) -> Answer
 fn remove_key(server: &Server, caller: &Caller, id: &str, of_user: bool) -> Answer {
     let (hash, key) = find_key(server, id, of_user)?;
     server.change(|change| {
-        let owner = key.user.as_deref().map(|login| people::person(change, login)).transpose()?.flatten();
-        let about: Vec<people::Id> = owner.iter().map(|person| person.id).collect();
+        let about: Vec<people::Id> = key.person.into_iter().collect();
         change.record(caller.event("key revoked", &about, vec![id.into()]));
         people::remove_key(change, &hash)
     })?;
@@ -294,13 +289,15 @@ pub fn global_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
 pub fn save_global_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
     caller.administrator()?;
     let new: NewGlobal = input.json()?;
-    let (hash, mut key) = find_key(server, input.part("id"), false)?;
-    key.administrator = new.is_administrator().unwrap_or(key.administrator);
-    key.label = new.wanted.label.unwrap_or(key.label);
-    key.description = new.wanted.description.unwrap_or(key.description);
-    server.change(|change| {
+    let (hash, _) = find_key(server, input.part("id"), false)?;
+    let key = server.change(|change| {
+        let key = people::edit_key(change, &hash, |key| {
+            key.administrator = new.is_administrator().unwrap_or(key.administrator);
+            key.label = new.wanted.label.unwrap_or(std::mem::take(&mut key.label));
+            key.description = new.wanted.description.unwrap_or(std::mem::take(&mut key.description));
+        })?;
         change.record(caller.event("key changed", &[], vec![key.id.clone()]));
-        people::save_key(change, &hash, &key)
+        Ok(key)
     })?;
     Ok(global(&key))
 }

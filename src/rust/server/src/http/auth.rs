@@ -1,7 +1,7 @@
 //! Who one is, with one's secrets; one's own tickets and keys.
 use super::{Answer, DSS_VERSION, Input};
 use crate::identity::{Caller, Source};
-use crate::people::{self, ApiKey};
+use crate::people::{self, ApiKey, Person};
 use crate::problem::{Problem, Result};
 use crate::server::{Server, now};
 use serde::Deserialize;
@@ -41,7 +41,7 @@ pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer {
 /// `POST /auth/ticket`: a ticket that is what the caller is.
 pub fn ticket(server: &Server, caller: &Caller, _: &Input) -> Answer {
     let person = caller.someone()?;
-    let (_, ticket) = server.issue_ticket(&person.login, caller.acting.clone(), caller.opens)?;
+    let (_, ticket) = server.issue_ticket(caller, person)?;
     server.record(caller.event("ticket", &[], Vec::new()))?;
     Ok(json!({ "ticket": ticket.as_str() }))
 }
@@ -87,13 +87,14 @@ pub struct Wanted {
 
 impl Wanted {
     /// A new key of `user`, made by the caller.
-    pub fn key(&self, user: Option<&str>, made_by: &Caller, confirmed: bool) -> Result<ApiKey> {
+    pub fn key(&self, user: Option<&Person>, made_by: &Caller, confirmed: bool) -> Result<ApiKey> {
         if self.expires.is_some_and(|end| end <= now()) {
             return Err(Problem::bad("expiresOn is over already"));
         }
         Ok(ApiKey {
             id: people::random_text(16)?,
-            user: user.map(Into::into),
+            user: user.map(|person| person.login.clone()),
+            person: user.map(|person| person.id),
             label: self.label.clone().unwrap_or_default(),
             description: self.description.clone().unwrap_or_default(),
             created_on: now(),
@@ -108,8 +109,7 @@ impl Wanted {
 /// Stores a new key, and answers with it for the only time.
 pub fn store_key(server: &Server, caller: &Caller, key: &ApiKey) -> Answer {
     let text = server.change(|change| {
-        let owner = key.user.as_deref().map(|login| people::person(change, login)).transpose()?.flatten();
-        let about: Vec<people::Id> = owner.iter().map(|person| person.id).collect();
+        let about: Vec<people::Id> = key.person.into_iter().collect();
         change.record(caller.event("key made", &about, vec![key.id.clone()]));
         people::add_key(change, key)
     })?;
@@ -120,24 +120,28 @@ pub fn store_key(server: &Server, caller: &Caller, key: &ApiKey) -> Answer {
 
 /// One of the caller's own keys, with its hash. Somebody else's is as one that is not there.
 fn own(server: &Server, caller: &Caller, id: &str) -> Result<(String, ApiKey)> {
-    let login = &caller.someone()?.login;
-    let found =
-        people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == id && key.user.as_ref() == Some(login));
+    let me = caller.someone()?.id;
+    let found = people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == id && key.person == Some(me));
     found.ok_or_else(|| Problem::not_found(format!("there is no personal API key {id} of yours")))
 }
 
 pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer {
-    let login = &caller.someone()?.login;
+    let me = caller.someone()?.id;
     let all = people::keys(&server.store)?;
-    Ok(all.iter().filter(|(_, key)| key.user.as_ref() == Some(login)).map(|(_, key)| described(key)).collect())
+    Ok(all.iter().filter(|(_, key)| key.person == Some(me)).map(|(_, key)| described(key)).collect())
 }
 
 /// A key can do what its owner can: who has a credential that opens nothing makes keys that open nothing.
 pub fn create_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
-    let login = caller.someone()?.login.clone();
+    let person = caller.someone()?;
+    if caller.acting.is_some() || caller.ends.is_some() {
+        return Err(Problem::not_allowed(
+            "a ticket, and whoever acts as somebody else, makes no key: it would outlive them",
+        ));
+    }
     let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json::<Wanted>()? };
     wanted.label = wanted.label.or_else(|| input.query.get("label").cloned());
-    let key = wanted.key(Some(&login), caller, caller.opens)?;
+    let key = wanted.key(Some(person), caller, caller.opens)?;
     store_key(server, caller, &key)
 }
 
@@ -147,13 +151,15 @@ pub fn key(server: &Server, caller: &Caller, input: &Input) -> Answer {
 
 /// Only label and description change.
 pub fn save_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
-    let (hash, mut key) = own(server, caller, input.part("id"))?;
+    let (hash, _) = own(server, caller, input.part("id"))?;
     let wanted: Wanted = input.json()?;
-    key.label = wanted.label.unwrap_or(key.label);
-    key.description = wanted.description.unwrap_or(key.description);
-    server.change(|change| {
+    let key = server.change(|change| {
+        let key = people::edit_key(change, &hash, |key| {
+            key.label = wanted.label.unwrap_or(std::mem::take(&mut key.label));
+            key.description = wanted.description.unwrap_or(std::mem::take(&mut key.description));
+        })?;
         change.record(caller.event("key described", &[], vec![key.id.clone()]));
-        people::save_key(change, &hash, &key)
+        Ok(key)
     })?;
     Ok(described(&key))
 }
@@ -173,10 +179,10 @@ pub fn confirm(server: &Server, caller: &Caller, id: &str) -> Result<()> {
     if caller.acting.is_some() {
         return Err(Problem::not_allowed("only the owner of a key confirms it, and nobody who acts as the owner"));
     }
-    let (hash, mut key) = own(server, caller, id)?;
-    key.confirmed = true;
+    let (hash, _) = own(server, caller, id)?;
     server.change(|change| {
-        change.record(caller.event("key confirmed", &[], vec![key.id.clone()]));
-        people::save_key(change, &hash, &key)
+        let key = people::edit_key(change, &hash, |key| key.confirmed = true)?;
+        change.record(caller.event("key confirmed", &[], vec![key.id]));
+        Ok(())
     })
 }

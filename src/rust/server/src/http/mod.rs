@@ -12,7 +12,7 @@ use crate::problem::{Problem, Result};
 use crate::server::Server;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, RawPathParams, Request, State};
+use axum::extract::{ConnectInfo, OriginalUri, RawPathParams, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -25,6 +25,8 @@ use tower::util::MapRequestLayer;
 
 /// A request's body, in bytes.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// How long the body of a request may take.
+const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 /// Requests that are worked on or wait for it; more are told to come again.
 const MOST_REQUESTS: usize = 512;
 
@@ -154,34 +156,43 @@ fn handler(handler: Handler) -> impl Fn(State<App>, RawPathParams, Request) -> L
 
 type Later = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// What is done for every request: it has a place, an end to its length, and a caller who is known; the work is done
-/// where it keeps nobody else waiting.
+/// What is done for every request: who asks is known before the body is read, which has an end in length and time; then
+/// there is a place for it, and the work is done where it keeps nobody else waiting.
 async fn dispatch(app: App, params: RawPathParams, request: Request, handler: Handler) -> Response {
-    let Ok(place) = app.places.clone().try_acquire_owned() else {
-        return Problem::unavailable("the server has more to do than it can: try again").into_response();
-    };
     let path = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let query = axum::extract::Query::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default();
     let (head, body) = request.into_parts();
     let Some(ConnectInfo(peer)) = head.extensions.get::<ConnectInfo<Peer>>().copied() else {
         return Problem::internal("a connection without another end").into_response();
     };
-    let body = match to_bytes(body, MOST_BYTES).await {
-        Ok(body) => body,
-        Err(_) => return Problem::too_large().into_response(),
+    // The whole path: nested routes see the rest only.
+    let route = head.extensions.get::<OriginalUri>().map_or(head.uri.path(), |uri| uri.0.path()).to_owned();
+    let may_appear = route != OWNER;
+    let server = app.server.clone();
+    let caller = tokio::task::spawn_blocking(move || authenticate(&server, &head.headers, peer, may_appear));
+    let caller = match caller.await {
+        Ok(Ok(caller)) => caller,
+        Ok(Err(problem)) => return problem.into_response(),
+        Err(_) => return Problem::internal("internal error: please report it").into_response(),
     };
-    let (method, route) = (head.method.clone(), head.uri.path().to_owned());
+    let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return Problem::too_large().into_response(),
+        Err(_) => return Problem::bad("the body of the request did not come in time").into_response(),
+    };
+    let Ok(place) = app.places.clone().try_acquire_owned() else {
+        return Problem::unavailable("the server has more to do than it can: try again").into_response();
+    };
+    let method = head.method;
     let answer = tokio::task::spawn_blocking(move || {
         let _place = place;
-        // Who only gives commands to the store has not come for secrets.
-        let caller = authenticate(&app.server, &head.headers, peer, route != OWNER)?;
         let answer = handler(&app.server, &caller, &Input { path, query, body });
         match &answer {
             Ok(_) => app.server.was_here(&caller.name),
             Err(problem) if problem.status == StatusCode::FORBIDDEN => {
                 app.server.was_refused(&caller.name);
                 let event = caller.event(&format!("{method} {route}"), &[], Vec::new());
-                app.server.record(vault::Event { outcome: problem.kind.into(), ..event })?;
+                app.server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
             }
             Err(_) => {}
         }

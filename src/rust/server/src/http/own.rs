@@ -186,7 +186,7 @@ pub fn confirm_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
 /// A ticket with an id, by which it can be revoked when the run it is for ends.
 pub fn issue_ticket(server: &Server, caller: &Caller, _: &Input) -> Answer {
     let person = caller.someone()?;
-    let (id, ticket) = server.issue_ticket(&person.login, caller.acting.clone(), caller.opens)?;
+    let (id, ticket) = server.issue_ticket(caller, person)?;
     server.record(caller.event("ticket", &[], Vec::new()))?;
     Ok(json!({ "id": id, "ticket": ticket.as_str(), "login": person.login }))
 }

@@ -54,7 +54,7 @@ fn issue(server: Arc<Server>, headers: &HeaderMap, peer: Peer) -> Result<(String
     let address = server.address.get().copied();
     let address =
         address.ok_or_else(|| Problem::unavailable("the server listens on no address that a run could be told"))?;
-    let (id, ticket) = server.issue_ticket(&person.login, caller.acting.clone(), true)?;
+    let (id, ticket) = server.issue_ticket(&caller, person)?;
     let held = Held { server: server.clone(), id, login: person.login.clone() };
     server.record(caller.event("run begun", &[], Vec::new()))?;
     let line = json!({

@@ -54,9 +54,12 @@ pub fn own(server: &Server, caller: &Caller, _: &Input) -> Answer {
 /// `PUT /current-user`: only what is one's own changes.
 pub fn save_own(server: &Server, caller: &Caller, input: &Input) -> Answer {
     let wanted: Document = input.json()?;
-    let login = caller.someone()?.login.clone();
+    let me = caller.someone()?;
     let person = server.change(|change| {
-        let mut person = again(change, &login)?;
+        let mut person = people::present(change, &me.login)?;
+        if person.id != me.id {
+            return Err(Problem::not_authenticated("this user was removed"));
+        }
         person.user_properties = wanted.user_properties.unwrap_or(person.user_properties);
         person.preferences = wanted.preferences.unwrap_or(person.preferences);
         people::save(change, &person)?;
@@ -107,7 +110,7 @@ pub fn edit_json(change: &mut Transaction, login: &str, document: &Value) -> Res
 }
 
 fn edit(change: &mut Transaction, login: &str, wanted: &Document) -> Result<Person> {
-    let mut person = again(change, login)?;
+    let mut person = people::present(change, login)?;
     let set = |to: &mut String, from: &Option<String>| {
         if let Some(from) = from {
             to.clone_from(from);
@@ -123,10 +126,6 @@ fn edit(change: &mut Transaction, login: &str, wanted: &Document) -> Result<Pers
     person.preferences = wanted.preferences.clone().unwrap_or(person.preferences);
     people::save(change, &person)?;
     Ok(person)
-}
-
-fn again(change: &Transaction, login: &str) -> Result<Person> {
-    people::person(change, login)?.ok_or_else(|| Problem::not_found(format!("there is no user {login}")))
 }
 
 fn is_own(caller: &Caller, login: &str) -> bool {
@@ -200,6 +199,10 @@ fn merge(
         }
         None => Vec::new(),
     };
+    // No more than there were, and some that others have removed since: each is compared with each token below.
+    if before.len() > now.len() + 1_000 || before.len() * secrets.len() > 1_000_000 {
+        return Err(Problem::bad("dkusecretsRevision is not one that was given out"));
+    }
     let before: BTreeMap<people::Id, u64> = before.into_iter().collect();
     // The last of two of the same name counts, as DSS's clients replace by dropping and adding.
     let edited: BTreeMap<&str, &str> = secrets.iter().map(|s| (s.name.as_str(), s.value.as_str())).collect();
