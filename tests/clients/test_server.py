@@ -18,18 +18,6 @@ def basic(key):
     return {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
 
 
-@pytest.fixture
-def server(tmp_path):
-    # The socket has to be reached by other users.
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:3]:
-        if above.stat().st_uid == os.getuid() and above != above.parent:
-            above.chmod(above.stat().st_mode | 0o011)
-    server = Server(tmp_path, "--allow-impersonation").start()
-    yield server
-    server.stop()
-
-
 def secrets_of(server, key, prefix=BOTH[0]):
     status, _, info = server.ask("GET", f"{prefix}/auth/info?withSecrets=True", basic(key))
     assert status == 200, info

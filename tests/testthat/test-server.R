@@ -1,0 +1,44 @@
+# Serving itself is tested in tests/clients/test_r_and_server.py, with the signals of a terminal.
+
+test_that("the program's refusals are its exit status", {
+  skip_on_cran()
+  store <- file.path(withr::local_tempdir(), "store")
+  withr::local_envvar(DKUSECRETS_LISTEN = NA, DKUSECRETS_SERVE_SOCKET = NA)
+  # Its words go past R, to standard error: a child of R's has its own.
+  served <- function(...) {
+    callr::r(function(...) withVisible(dkusecrets::dkuServe(...)), list(...), stderr = said <<- withr::local_tempfile())
+  }
+  said <- NULL
+  skip_if_not_installed("callr")
+  expect_identical(served(store, listen = "127.0.0.1:0"), list(value = 1L, visible = FALSE))
+  system2(program_path(), c("init", "--admin", "ada", "--data", shQuote(store)), stdout = FALSE)
+  expect_identical(served(store)$value, 1L)
+  expect_match(readLines(said), "give --listen", all = FALSE)
+  expect_identical(served(store, listen = "0.0.0.0:0")$value, 1L)
+  expect_match(readLines(said), "in clear", all = FALSE)
+  expect_identical(served(store, listen = "nonsense")$value, 2L)
+  # A socket below a file, and a name that a shell would take for more.
+  expect_identical(served(store, socket = file.path(store, "$(touch no); 'x'", "s"))$value, 3L)
+  expect_match(readLines(said), "$(touch no); 'x'", fixed = TRUE, all = FALSE)
+})
+
+test_that("a program that is missing or cannot be started is unavailable", {
+  local_mocked_bindings(program_path = function() "")
+  cnd <- expect_error(dkuServe("store"), "installed without its program", class = "dkusecrets_error_unavailable")
+  expect_identical(conditionCall(cnd), quote(dkuServe()))
+  broken <- withr::local_tempfile(lines = "#!/no/such/interpreter")
+  local_mocked_bindings(program_path = function() broken)
+  expect_error(dkuServe("store"), "cannot be run", class = "dkusecrets_error_unavailable")
+  Sys.chmod(broken, "0700")
+  expect_error(dkuServe("store"), "could not be started", class = "dkusecrets_error_unavailable")
+})
+
+test_that("arguments are checked", {
+  wrong <- function(code) expect_error(code, class = "dkusecrets_error_invalid_argument")
+  wrong(dkuServe())
+  wrong(dkuServe(NA_character_))
+  wrong(dkuServe("store", listen = 11200))
+  wrong(dkuServe("store", socket = c("a", "b")))
+  wrong(dkuServe("store", behind_tls_proxy = NA))
+  wrong(dkuServe("store", port = 1))
+})
