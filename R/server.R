@@ -52,8 +52,8 @@ run_program <- function(arguments, call = sys.call(-1)) {
     where <- if (nzchar(program)) paste0(program, " cannot be run") else "the package was installed without its program `dkusecrets`"
     abort_dku("unavailable", paste0(where, "\n  installing the package again installs it too"), call = call)
   }
-  # Not on R's standard input, which may be a script.
-  status <- suppressWarnings(system2(program, arguments, stdin = "/dev/null"))
+  # Not on R's standard input, which may be a script; and in the shell's place, which Ctrl-C would end before the program.
+  status <- suppressWarnings(system(paste(c("exec", shQuote(program), arguments, "< /dev/null"), collapse = " ")))
   # The shell's own, for what it could not start.
   if (status %in% 126:127) {
     abort_dku("unavailable", paste(program, "could not be started"), call = call)

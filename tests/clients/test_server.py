@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from servers import Server
+from servers import Server, dss_client
 
 BOTH = ["/dip/publicapi", "/public/api"]
 
@@ -380,18 +380,8 @@ def test_one_s_own_secrets_from_a_shell(server, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["15.2.0", "12.6.4", "9.0.0"])
-def test_code_written_for_dss_with_dataikus_own_client(server, version, tmp_path):
-    """Each version in a folder of its own, beside what all need (requirements.txt)."""
-    import pathlib
-    import sys
-
-    top = pathlib.Path(__file__).parents[2] / ".build/dataiku-api-client"
-    folder = top / version
-    if not folder.exists():
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*install, "--target", tmp_path / "client", f"dataiku-api-client=={version}"], check=True, timeout=300)
-        top.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "client").rename(folder)
+def test_code_written_for_dss_with_dataikus_own_client(server, version):
+    folder = dss_client(version)
     server.user("bob")
     keys = [server.key("alice"), server.key("bob")]
     script = pathlib.Path(__file__).with_name("dss_client.py")
