@@ -46,8 +46,7 @@ dkuServe <- function(data, listen = NULL, socket = NULL, behind_tls_proxy = FALS
 }
 
 # Runs the program to its end, and answers with its exit status. Arguments are for a shell, and seen by everybody.
-run_program <- function(arguments, call = sys.call(-1)) {
-  program <- program_path()
+run_program <- function(arguments, program = program_path(), call = sys.call(-1)) {
   if (file.access(program, mode = 1) != 0) {
     where <- if (nzchar(program)) paste0(program, " cannot be run") else "the package was installed without its program `dkusecrets`"
     abort_dku("unavailable", paste0(where, "\n  installing the package again installs it too"), call = call)

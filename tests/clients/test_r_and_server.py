@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -276,6 +277,30 @@ def test_two_people_never_see_each_other_s_secrets(server, tmp_path):
         'a <- commandArgs(TRUE); library(dkusecrets); for (i in 1:20) { dkuSetRemoteDSS(a[[1]], a[[2 + i %% 2]]); cat(dkuGetSecret("same"), "") }',
         server.url, *keys,
     ).split() == ["of", "carol", "of", "bob"] * 10
+
+
+def test_on_the_socket_each_account_is_itself(server, tmp_path, account):
+    name, uid = account
+    base = pathlib.Path("/var/tmp") / f"{name}-home"
+    base.mkdir(mode=0o755)
+    try:
+        root, other = Person(tmp_path / "root"), Person(base / "home")
+        # The account reads the package from where it can.
+        library = base / "lib"
+        shutil.copytree(pathlib.Path(program()).parents[1], library / "dkusecrets")
+        for person in (root, other):
+            person.env["DKUSECRETS_SOCKET"] = str(server.socket)
+        other.env["R_LIBS"] = str(library)
+        other.before = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", other.home], check=True)
+        root.store("same", b"of root")
+        other.store("same", b"of the account")
+        # Whatever the environment says of who it is.
+        other.env.update(USER="root", LOGNAME="root")
+        assert (root.read("same"), other.read("same")) == (b"of root", b"of the account")
+        assert other.run("cat(dkusecrets::dkuVaultInfo()$login, dkusecrets::dkuGetAuthInfo()$authIdentifier)") == f"{name} {name}"
+    finally:
+        subprocess.run(["rm", "-rf", str(base)], check=True)
 
 
 class Counter:

@@ -2,14 +2,14 @@
 
 test_that("the program's refusals are its exit status", {
   skip_on_cran()
+  skip_if_not_installed("callr")
   store <- file.path(withr::local_tempdir(), "store")
   withr::local_envvar(DKUSECRETS_LISTEN = NA, DKUSECRETS_SERVE_SOCKET = NA)
   # Its words go past R, to standard error: a child of R's has its own.
   served <- function(...) {
-    callr::r(function(...) withVisible(dkusecrets::dkuServe(...)), list(...), stderr = said <<- withr::local_tempfile())
+    callr::r(function(...) withVisible(dkusecrets::dkuServe(...)), list(...), stderr = said)
   }
-  said <- NULL
-  skip_if_not_installed("callr")
+  said <- withr::local_tempfile()
   expect_identical(served(store, listen = "127.0.0.1:0"), list(value = 1L, visible = FALSE))
   system2(program_path(), c("init", "--admin", "ada", "--data", shQuote(store)), stdout = FALSE)
   expect_identical(served(store)$value, 1L)
@@ -23,14 +23,16 @@ test_that("the program's refusals are its exit status", {
 })
 
 test_that("a program that is missing or cannot be started is unavailable", {
-  local_mocked_bindings(program_path = function() "")
-  cnd <- expect_error(dkuServe("store"), "installed without its program", class = "dkusecrets_error_unavailable")
-  expect_identical(conditionCall(cnd), quote(dkuServe()))
+  unavailable <- function(program, message) {
+    serving <- function() run_program("serve", program)
+    cnd <- expect_error(serving(), message, class = "dkusecrets_error_unavailable")
+    expect_identical(conditionCall(cnd), quote(serving()))
+  }
+  unavailable("", "installed without its program")
   broken <- withr::local_tempfile(lines = "#!/no/such/interpreter")
-  local_mocked_bindings(program_path = function() broken)
-  expect_error(dkuServe("store"), "cannot be run", class = "dkusecrets_error_unavailable")
+  unavailable(broken, "cannot be run")
   Sys.chmod(broken, "0700")
-  expect_error(dkuServe("store"), "could not be started", class = "dkusecrets_error_unavailable")
+  unavailable(broken, "could not be started")
 })
 
 test_that("arguments are checked", {
