@@ -3,13 +3,17 @@ import base64
 import concurrent.futures
 import json
 import os
+import pathlib
+import re
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 
 import pytest
 
-from servers import Server, dss_client
+from servers import Server, dss_client, program
 
 BOTH = ["/dip/publicapi", "/public/api"]
 
@@ -389,3 +393,21 @@ def test_code_written_for_dss_with_dataikus_own_client(server, version):
     done = subprocess.run([sys.executable, script, server.url, *keys], capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(server.command("--json", "audit", "verify"))["verified"]
+
+
+def test_the_unit_is_one_that_systemd_and_the_program_take(tmp_path):
+    installed = pathlib.Path(program())
+    unit = (installed.parents[1] / "systemd" / "dkusecrets.service").read_text()
+    started = re.search(r"^ExecStart=(/usr/local/bin/dkusecrets) (.*)$", unit, re.MULTILINE)
+    # Arguments that the program knows: it looks for the store. Another one is where no store is, whatever this machine has.
+    arguments = [argument.replace("/var/lib", str(tmp_path)) for argument in started[2].split()]
+    done = subprocess.run([installed, *arguments], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and str(tmp_path) in done.stderr, done
+    # Where people's R looks for it.
+    assert "--socket /run/dkusecrets/dkusecrets.sock" in started[2]
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    (tmp_path / "dkusecrets.service").write_text(unit.replace(started[1], str(installed)))
+    verify = ["systemd-analyze", "verify", tmp_path / "dkusecrets.service"]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
