@@ -75,7 +75,12 @@ column <- function(rows, field, as, absent = NA) {
 
 # A day, counted from 1970-01-01, as JSON has it; NA for none; NULL leaves it. And back.
 day_out <- function(day) {
-  if (is.null(day) || is.na(day)) day else format(structure(day, class = "Date"))
+  if (is.null(day) || is.na(day)) {
+    return(day)
+  }
+  # Not format(), which writes years before 1000 with fewer digits.
+  at <- as.POSIXlt(structure(day, class = "Date"))
+  sprintf("%04.0f-%02.0f-%02.0f", at$year + 1900, at$mon + 1, at$mday)
 }
 
 day_in <- function(text) {
@@ -135,17 +140,21 @@ auth_info <- function(from, info, with_secrets, call) {
 
 # --- One request -------------------------------------------------------------------------------------------------
 
+# What is asked with a body, and changes nothing: it may be asked again.
+reading <- c("/dkusecrets/v1/secrets/get", "/dkusecrets/v1/secrets/versions", "/dip/publicapi/auth/info-from-browser-headers")
+
 # The answer to a request, a list, or an error. `body` is a list of strings and numbers, NULL ones left out.
 request <- function(from, method, path, body = NULL, call = sys.call(-1)) {
   body <- if (!is.null(body)) json_object(body)
+  reads <- method == "GET" || sub("[?].*", "", path) %in% reading
   for (attempt in 1:3) {
     answer <- exchange(from, method, path, body, call)
-    wait <- if (method == "GET" && attempt < 3) wait_before_next(answer, attempt)
+    wait <- if (reads && attempt < 3) wait_before_next(answer, attempt)
     if (is.null(wait)) break
     Sys.sleep(wait)
   }
   if (!is.null(answer$failed)) {
-    unwrap(connection_failure(from, answer$failed, changes = !is.null(body)), call)
+    unwrap(connection_failure(from, answer$failed, changes = !reads), call)
   }
   version <- answer$headers[["dkusecrets-version"]]
   # What has nothing to tell may say nothing.

@@ -25,7 +25,8 @@
 #'    class `dkusecrets_error_two_places`, which says how to choose. On a socket the operating system says who asks.
 #' 7. The embedded vault: see [dkuVaultInfo()].
 #'
-#' An empty variable counts as unset. A socket must belong to root or to whoever runs the code.
+#' An empty variable counts as unset. A socket must belong to root, to whoever runs the code, or to the account that root gave the
+#' directory it lies in, as for a service: that directory is the account's, everything above it root's, and nobody else can write there.
 #'
 #' @section The connection:
 #' It is made by libcurl and takes what users of curl set: the environment variables `http_proxy`, `https_proxy` and `no_proxy`,

@@ -4,6 +4,8 @@ import subprocess
 
 import pytest
 
+from servers import Server
+
 
 @pytest.fixture
 def rscript(tmp_path):
@@ -25,3 +27,16 @@ def rscript(tmp_path):
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server on a store of its own, over TCP and a socket."""
+    # The socket has to be reached by other users.
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[:3]:
+        if above.stat().st_uid == os.getuid() and above != above.parent:
+            above.chmod(above.stat().st_mode | 0o011)
+    server = Server(tmp_path, "--allow-impersonation").start()
+    yield server
+    server.stop()

@@ -5,6 +5,8 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -92,6 +94,19 @@ class Server:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=True)
         text, status = done.stdout.rsplit("\n", 1)
         return int(status), json.loads(text)
+
+
+def dss_client(version):
+    """Dataiku's client of this version, in a folder of its own beside what all need (requirements.txt)."""
+    top = pathlib.Path(__file__).parents[2] / ".build/dataiku-api-client"
+    if not (top / version).exists():
+        top.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=top) as made:
+            install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            package = f"dataiku-api-client=={version}"
+            subprocess.run([*install, "--target", f"{made}/client", package], check=True, timeout=300)
+            pathlib.Path(made, "client").rename(top / version)
+    return top / version
 
 
 def wait_for(what, seconds=10):

@@ -3,31 +3,23 @@ import base64
 import concurrent.futures
 import json
 import os
+import pathlib
+import re
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 
 import pytest
 
-from servers import Server
+from servers import Server, dss_client, program
 
 BOTH = ["/dip/publicapi", "/public/api"]
 
 
 def basic(key):
     return {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
-
-
-@pytest.fixture
-def server(tmp_path):
-    # The socket has to be reached by other users.
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:3]:
-        if above.stat().st_uid == os.getuid() and above != above.parent:
-            above.chmod(above.stat().st_mode | 0o011)
-    server = Server(tmp_path, "--allow-impersonation").start()
-    yield server
-    server.stop()
 
 
 def secrets_of(server, key, prefix=BOTH[0]):
@@ -392,18 +384,8 @@ def test_one_s_own_secrets_from_a_shell(server, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["15.2.0", "12.6.4", "9.0.0"])
-def test_code_written_for_dss_with_dataikus_own_client(server, version, tmp_path):
-    """Each version in a folder of its own, beside what all need (requirements.txt)."""
-    import pathlib
-    import sys
-
-    top = pathlib.Path(__file__).parents[2] / ".build/dataiku-api-client"
-    folder = top / version
-    if not folder.exists():
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*install, "--target", tmp_path / "client", f"dataiku-api-client=={version}"], check=True, timeout=300)
-        top.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "client").rename(folder)
+def test_code_written_for_dss_with_dataikus_own_client(server, version):
+    folder = dss_client(version)
     server.user("bob")
     keys = [server.key("alice"), server.key("bob")]
     script = pathlib.Path(__file__).with_name("dss_client.py")
@@ -556,3 +538,21 @@ def test_who_is_not_known_holds_up_nobody(server):
     document = {"secrets": [{"name": f"n{i}", "value": "v"} for i in range(300)], "dkusecretsRevision": bogus}
     assert server.ask("PUT", f"{BOTH[0]}/current-user", basic(key), document)[0] == 400
     assert server.ask("POST", f"{BOTH[0]}/personal-api-keys", basic(key), {"label": "x" * 2000})[0] == 400
+
+
+def test_the_unit_is_one_that_systemd_and_the_program_take(tmp_path):
+    installed = pathlib.Path(program())
+    unit = (installed.parents[1] / "systemd" / "dkusecrets.service").read_text()
+    started = re.search(r"^ExecStart=(/usr/local/bin/dkusecrets) (.*)$", unit, re.MULTILINE)
+    # Arguments that the program knows: it looks for the store. Another one is where no store is, whatever this machine has.
+    arguments = [argument.replace("/var/lib", str(tmp_path)) for argument in started[2].split()]
+    done = subprocess.run([installed, *arguments], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and str(tmp_path) in done.stderr, done
+    # Where people's R looks for it.
+    assert "--socket /run/dkusecrets/dkusecrets.sock" in started[2]
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    (tmp_path / "dkusecrets.service").write_text(unit.replace(started[1], str(installed)))
+    verify = ["systemd-analyze", "verify", tmp_path / "dkusecrets.service"]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

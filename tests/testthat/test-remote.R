@@ -316,6 +316,11 @@ test_that("a read is tried again, and what is no JSON and a redirect are errors"
   local_remote(paste0(server$ours, "/busy"))
   expect_identical(dkuGetAuthInfo()$authIdentifier, "ada")
   expect_error(dkuGetTicketFromBrowserHeaders(c(cookie = "x")), class = "dkusecrets_error_unavailable")
+  # A name goes in a body, and reading it is reading all the same.
+  named <- function(what) request(the$remote, "POST", paste0("/dkusecrets/v1/secrets/", what), list(name = "a"), NULL)
+  expect_identical(named("get")$authIdentifier, "ada")
+  expect_identical(named("versions")$authIdentifier, "ada")
+  expect_error(named("set"), class = "dkusecrets_error_unavailable")
   before <- length(asked(server$ours))
   dkuSetRemoteDSS(paste0(server$ours, "/elsewhere"), "k")
   expect_error(dkuGetAuthInfo(), "sends its callers elsewhere to https://other.example.org:", class = "dkusecrets_error_remote")
