@@ -220,6 +220,10 @@ impl Lasting {
         act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>,
     ) -> Result<T> {
         let rows = self.rows();
+        // What a panic in `act` has left: nothing of it was answered.
+        if !self.connection.is_autocommit() {
+            rows.batch("ROLLBACK")?;
+        }
         rows.batch(match durability {
             Durability::Process => "PRAGMA synchronous=NORMAL; BEGIN IMMEDIATE",
             Durability::Power => "PRAGMA synchronous=FULL; BEGIN IMMEDIATE",

@@ -135,6 +135,31 @@ fn a_change_that_fails_changes_nothing() {
     assert_eq!(store.verify().unwrap(), 2);
 }
 
+/// Even a mistake in the middle of one leaves the store as it was, and open to the next.
+#[test]
+fn a_change_that_panics_changes_nothing() {
+    let place = Place::new();
+    let store = place.open();
+    let person = add(&store);
+    put(&store, &person, "a", "1");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.change(|t| {
+            t.set(&person, "a", &value("2"), &Change::default())?;
+            t.put_document("d", b"2")?;
+            if true { panic!("on purpose") } else { Ok(()) }
+        })
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(got(&store, &person, "a"), "1");
+    store.record(event(&person, "read")).unwrap();
+    assert_eq!(put(&store, &person, "a", "3"), 2);
+    assert!(store.document("d").is_none());
+    drop(store);
+    let store = place.open();
+    assert_eq!(got(&store, &person, "a"), "3");
+    assert_eq!(store.verify().unwrap(), 2);
+}
+
 #[test]
 fn documents() {
     let place = Place::new();
