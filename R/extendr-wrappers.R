@@ -42,6 +42,11 @@ rust_versions <- function(name) .Call(wrap__rust_versions, name)
 #' @noRd
 rust_set <- function(name, value, description, expires, if_version) .Call(wrap__rust_set, name, value, description, expires, if_version)
 
+#' The same for a name and a value that are one string in ASCII each, as a new version without an expiry; NULL for anything
+#' else, and where something else than the embedded vault is to answer.
+#' @noRd
+rust_set_ascii <- function(name, value) .Call(wrap__rust_set_ascii, name, value)
+
 #' Changes description and expiry.
 #' @noRd
 rust_describe <- function(name, description, expires) .Call(wrap__rust_describe, name, description, expires)

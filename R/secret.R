@@ -104,6 +104,15 @@ dkuGetSecret <- function(name) {
 #' @export
 dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_version = NULL, ...) {
   check_no_more(...)
+  # As in dkuGetSecret(): a name and a value of ASCII for an embedded vault, and nothing else, go to Rust as they are, which
+  # saves a twentieth of a write; NULL means look closer.
+  bare <- !missing(name) && !missing(value) && is.null(description) && is.null(expires) && is.null(if_version)
+  if (bare && is.null(the$remote) && is.character(name) && !anyNA(name) && is.character(value) && !anyNA(value)) {
+    version <- unwrap(rust_set_ascii(name, value))
+    if (!is.null(version)) {
+      return(invisible(version))
+    }
+  }
   name <- check_name(name)
   description <- or_null(description, check_string, "description")
   expires <- or_null(expires, check_date, "expires")

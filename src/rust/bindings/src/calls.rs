@@ -10,7 +10,7 @@ use crate::reply::{Failure, reply};
 use crate::secret_list::secret_list;
 use extendr_api::prelude::*;
 use std::time::Duration;
-use vault::{Change, NewSlot, Retention, Secret, Summary, Vault, Version};
+use vault::{Change, NewSlot, Retention, Secret, Summary, Value, Vault, Version};
 
 /// Versions of the Rust side.
 /// @noRd
@@ -131,6 +131,20 @@ fn rust_set(name: Robj, value: Robj, description: Robj, expires: Robj, if_versio
         // A copy: R may have to make room for the value, and a string that R makes when it is asked for can move.
         let name = text(&name, "name")?.to_owned();
         Ok(Vault::of_caller().set(&name, &self::value(&value)?, &change)? as f64)
+    })
+}
+
+/// The same for a name and a value that are one string in ASCII each, as a new version without an expiry; NULL for anything
+/// else, and where something else than the embedded vault is to answer.
+/// @noRd
+#[extendr]
+fn rust_set_ascii(name: Robj, value: Robj) -> Robj {
+    // A copy of the name, as above.
+    reply(|| match (text(&name, "name").map(str::to_owned), text(&value, "value")) {
+        (Ok(name), Ok(text)) if name.is_ascii() && text.is_ascii() && elsewhere().is_none() => {
+            Ok((Vault::of_caller().set(&name, &Value::new(text.as_bytes())?, &Change::default())? as f64).into_robj())
+        }
+        _ => Ok(().into_robj()),
     })
 }
 
@@ -287,6 +301,7 @@ extendr_module! {
     fn rust_list;
     fn rust_versions;
     fn rust_set;
+    fn rust_set_ascii;
     fn rust_describe;
     fn rust_remove;
     fn rust_restore;

@@ -316,7 +316,10 @@ impl<E: Entry> Index<E> {
     /// A page with all its entries, for changing it or for going through them.
     fn page(&mut self, rows: &impl Rows, number: u32) -> Result<&mut Page<E>> {
         if !self.pages.contains_key(&number) {
-            let plain = self.open_page(rows, number)?;
+            let plain = match self.opened.take() {
+                Some((searched, plain)) if searched == number => plain,
+                _ => self.open_page(rows, number)?,
+            };
             let page = self.read_page(number, &plain)?;
             let entries =
                 page.entries.iter().map(|entry| self.read_entry(number, entry)).collect::<Result<Vec<E>>>()?;

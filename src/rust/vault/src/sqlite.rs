@@ -17,6 +17,9 @@ const APPLICATION_ID: i32 = 0x646b_7573;
 /// An index over the short keys and a table of the long values: its trees stay flat, where one tree of both would not.
 const SCHEMA: &str = "CREATE TABLE row (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL) STRICT";
 
+/// What is wrong with a file of any other.
+const FOREIGN: &str = "its tables are not those of a vault";
+
 /// What every connection sets: sizes in pages are checked when read. (Memory mapping is off unless switched on.)
 pub const READ_SETTINGS: &str = "PRAGMA cell_size_check=ON;";
 /// What a writing connection sets on top: durable when a commit answers (the journal's removal too), what is deleted
@@ -93,14 +96,20 @@ impl<C: Borrow<Connection>> Sqlite<C> {
         self.batch(READ_SETTINGS)
     }
 
-    /// Refuses a file whose tables are not those of a vault: writes might not do what they say.
+    /// Refuses a file whose tables are not those of a vault: writes might not do what they say. (What SQLite makes by itself,
+    /// as the table's index over its keys, has no SQL.)
     fn check_schema(&self) -> Result<()> {
-        let sql = "SELECT group_concat(sql, ';') FROM sqlite_schema";
-        let schema: Option<String> = self.check(self.connection().query_row(sql, [], |r| r.get(0)))?;
-        if schema.as_deref() == Some(SCHEMA) {
-            return Ok(());
+        let mut query = self.check(self.connection().prepare("SELECT sql FROM sqlite_schema"))?;
+        let mut rows = self.check(query.query([]))?;
+        let mut found = 0;
+        while let Some(row) = self.check(rows.next())? {
+            match self.check(row.get_ref(0).and_then(|sql| Ok(sql.as_str_or_null()?)))? {
+                None => {}
+                Some(SCHEMA) if found == 0 => found += 1,
+                Some(_) => return Err(self.damaged_or_newer(FOREIGN.into())),
+            }
         }
-        Err(self.damaged_or_newer("its tables are not those of a vault".into()))
+        if found == 1 { Ok(()) } else { Err(self.damaged_or_newer(FOREIGN.into())) }
     }
 
     fn batch(&self, sql: &str) -> Result<()> {
