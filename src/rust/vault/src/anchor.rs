@@ -15,6 +15,7 @@ use sha2::Sha256;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One copy: format, owner, incarnation, sequence, zeroes, MAC.
@@ -63,14 +64,14 @@ fn mac(site: &Site, key: &Key, fields: &[u8]) -> Result<Hmac<Sha256>> {
 }
 
 /// The anchor file as it was before the transaction began, not yet verified: the key to that comes later.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Anchor {
-    bytes: Option<Plain>,
+    bytes: Option<Arc<Plain>>,
 }
 
 impl Anchor {
     pub(crate) fn read(place: &Place) -> Result<Anchor> {
-        Ok(Anchor { bytes: platform::read_private(&place.anchor(), LIMIT, User::now())? })
+        Ok(Anchor { bytes: platform::read_private(&place.anchor(), LIMIT, User::now())?.map(Arc::new) })
     }
 
     pub(crate) fn is_absent(&self) -> bool {

@@ -1,20 +1,23 @@
 //! The chain of keys: from a slot over the directory to the owner's key. A process that has followed it remembers it,
 //! together with what leads to it (the store's row, the slots, the directory's manifest, the key file's identity), and
-//! a read takes it again if all of that is the same to the byte: it saves a quarter of a read's time. A write follows
-//! it anew, so that nothing is written into a vault that nobody else could open.
+//! a read takes it again if all of that is the same to the byte: it saves a quarter of a read's time. So it does with
+//! the owner's manifest and with the anchor. A write follows the keys anew, so that nothing is written into a vault
+//! that nobody else could open.
+use crate::anchor::{Anchor, Mark};
 use crate::directory::{self, Directory, Fact};
-use crate::index::{Index, OwnerKeys};
+use crate::index::{Index, Opened, OwnerKeys};
 use crate::key::{Id, Key, Purpose};
 use crate::place::Place;
 use crate::platform::{self, FileIdentity};
 use crate::rows::{Intent, Rows, keys};
 use crate::sealed_box::{BoxError, Context, open};
+use crate::secrets::Secrets;
 use crate::site::{Part, Site};
 use crate::slot::{Parameters, RootKey, Slot};
+use crate::sync::lock;
 use crate::{Error, Result, key_file, unlocked};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 /// The keys of a vault, as far as its owner needs them.
@@ -25,18 +28,22 @@ pub(crate) struct Chain {
     pub(crate) directory_sequence: u64,
     pub(crate) user: Id,
     pub(crate) owner: Arc<OwnerKeys>,
+    /// The owner's manifest as it was opened last.
+    opened: Mutex<Option<Opened>>,
+    /// The anchor that was last found to agree with what it is about.
+    pub(crate) agreed: Mutex<Option<(Anchor, [Mark; 2])>>,
 }
 
-/// All that a chain is derived from. The directory's pages and the owner's sealed key need not be looked at again:
-/// the manifest says what they are.
-#[derive(PartialEq)]
-struct Evidence {
-    /// As bytes: paths compare part by part.
-    database: OsString,
-    store: Vec<u8>,
-    slots: Vec<u8>,
-    manifest: Vec<u8>,
+impl Chain {
+    /// The owner's secrets, from the row of the manifest.
+    pub(crate) fn secrets(&self, site: &Arc<Site>, manifest: Option<Vec<u8>>) -> Result<Secrets> {
+        Secrets::open(manifest, &mut lock(&self.opened), site.clone(), self.user, self.owner.clone())
+    }
 }
+
+/// The rows that a chain is derived from: the store's, the slots', and the directory's manifest. The directory's pages and
+/// the owner's sealed key need not be looked at again: the manifest says what they are.
+type Evidence = [Option<Vec<u8>>; 3];
 
 /// Where the provider's key came from.
 enum Source {
@@ -48,20 +55,24 @@ enum Source {
 struct Memory {
     evidence: Evidence,
     source: Source,
+    site: Arc<Site>,
     chain: Arc<Chain>,
+}
+
+/// Where a chain ends.
+pub(crate) struct Followed {
+    pub(crate) site: Arc<Site>,
+    pub(crate) chain: Arc<Chain>,
+    /// The row of the owner's manifest.
+    pub(crate) manifest: Option<Vec<u8>>,
 }
 
 /// The chain that was followed last. A forked child inherits it.
 static LAST: Mutex<Option<Memory>> = Mutex::new(None);
 
-fn last() -> MutexGuard<'static, Option<Memory>> {
-    // A panic elsewhere cannot leave it half changed.
-    LAST.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Forgets the keys that this process remembers; answers whether there were any.
 pub(crate) fn forget() -> bool {
-    last().take().is_some()
+    lock(&LAST).take().is_some()
 }
 
 /// What can be known of a vault without a key.
@@ -73,39 +84,50 @@ pub(crate) fn slots(rows: &impl Rows, place: &Place) -> Result<(Site, Vec<Slot>)
 }
 
 /// The chain of keys of a vault.
-pub(crate) fn follow(rows: &impl Rows, place: &Place, intent: Intent) -> Result<(Arc<Site>, Arc<Chain>)> {
-    let store = rows.get(keys::STORE)?;
-    let site = Arc::new(Site::parse(place.database(), store.as_deref())?);
-    let slots = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
-    // The rows of a sound vault; what is missing here is found and named below.
-    let manifest = rows.get(&keys::manifest(&site.store))?.unwrap_or_default();
-    let evidence = Evidence {
-        database: site.database.clone().into_os_string(),
-        store: store.unwrap_or_default(),
-        slots,
-        manifest,
-    };
-    let mut last = last();
+pub(crate) fn follow(rows: &impl Rows, place: &Place, intent: Intent) -> Result<Followed> {
+    let mut last = lock(&LAST);
     if intent == Intent::Read
         && let Some(memory) = last.as_ref()
-        && memory.evidence == evidence
-        && memory.source.still_holds(&site)?
+        && let Some(followed) = memory.recall(rows, place)?
     {
-        return Ok((site, memory.chain.clone()));
+        return Ok(followed);
     }
     // Of no more use: a vault that was locked meanwhile, by time or by another process, leaves no keys here.
     *last = None;
-    let slots = Slot::parse_all(&site, &evidence.slots)?;
+    let store = rows.get(keys::STORE)?;
+    let site = Arc::new(Site::parse(place.database(), store.as_deref())?);
+    let row = rows.get(keys::SLOTS)?.ok_or_else(|| site.missing(Part::Slots))?;
+    let slots = Slot::parse_all(&site, &row)?;
     let (slot, source, root) = open_any(&slots, &site, place)?;
     let directory = directory(rows, &site, &root)?;
     let chain = Arc::new(walk(rows, &site, &directory, slot, root)?);
-    *last = Some(Memory { evidence, source, chain: chain.clone() });
-    Ok((site, chain))
+    let manifest = rows.get(&keys::manifest(&chain.user))?;
+    let evidence = [store, Some(row), rows.get(&keys::manifest(&site.store))?];
+    *last = Some(Memory { evidence, source, site: site.clone(), chain: chain.clone() });
+    Ok(Followed { site, chain, manifest })
+}
+
+impl Memory {
+    /// The chain, if all that it is derived from is as it was.
+    fn recall(&self, rows: &impl Rows, place: &Place) -> Result<Option<Followed>> {
+        // As bytes: paths compare part by part.
+        if self.site.database.as_os_str() != place.database().as_os_str() {
+            return Ok(None);
+        }
+        let manifests = [keys::manifest(&self.site.store), keys::manifest(&self.chain.user)];
+        let mut found = rows.get_each(&[keys::STORE, keys::SLOTS, &manifests[0], &manifests[1]])?;
+        let manifest = found.pop().flatten();
+        if found != self.evidence || !self.source.still_holds(&self.site)? {
+            return Ok(None);
+        }
+        Ok(Some(Followed { site: self.site.clone(), chain: self.chain.clone(), manifest }))
+    }
 }
 
 /// The directory, under the root key.
 pub(crate) fn directory(rows: &impl Rows, site: &Arc<Site>, root: &RootKey) -> Result<Directory> {
-    Index::load(rows, site.clone(), site.store, OwnerKeys::new(&root.key, root.epoch)?, "directory")
+    let manifest = rows.get(&keys::manifest(&site.store))?;
+    Index::open(manifest, &mut None, site.clone(), site.store, OwnerKeys::new(&root.key, root.epoch)?, "directory")
 }
 
 impl Source {
@@ -159,6 +181,8 @@ fn walk(rows: &impl Rows, site: &Arc<Site>, directory: &Directory, slot: &Slot, 
         directory_sequence: directory.sequence,
         user,
         root,
+        opened: Mutex::default(),
+        agreed: Mutex::default(),
     })
 }
 

@@ -46,7 +46,7 @@ pub(crate) trait Entry: Serialize + DeserializeOwned + Clone {
     fn name(&self) -> &str;
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Manifest {
     layout: u8,
     /// The pages' commitments, one after the other. The number of pages is a power of two.
@@ -58,6 +58,13 @@ struct Manifest {
     bytes: u64,
     ledger: Ledger,
     extra: Extra,
+}
+
+/// A manifest that was opened, with the row it was in: the same row need not be opened again.
+pub(crate) struct Opened {
+    row: Vec<u8>,
+    sequence: u64,
+    manifest: Arc<Manifest>,
 }
 
 /// Room for what later versions add: numbered fields, kept as they are by versions that don't know them. An entry and
@@ -91,10 +98,26 @@ pub(crate) struct Index<E> {
     /// The manifest's row as it was read; none for an index that is new.
     row: Option<Vec<u8>>,
     pub(crate) sequence: u64,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     pages: BTreeMap<u32, Page<E>>,
     /// The page that was searched last, as it came out of its box.
     opened: RefCell<Option<(u32, Plain)>>,
+}
+
+impl Opened {
+    fn open(row: Vec<u8>, site: &Site, owner: &Id, keys: &OwnerKeys, what: &str) -> Result<Opened> {
+        let part = Part::Manifest(what);
+        let (sequence, sealed) = row.split_first_chunk().ok_or_else(|| site.unsealed(part, BoxError::Malformed))?;
+        let sequence = u64::from_be_bytes(*sequence);
+        let context = Context::Manifest { store: &site.store, owner, incarnation: &site.incarnation, sequence };
+        let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(part, e))?;
+        let manifest: Manifest = site.decode(part, &plain)?;
+        let pages = manifest.commits.len() / 32;
+        if manifest.layout != LAYOUT || !pages.is_power_of_two() || !manifest.commits.len().is_multiple_of(32) {
+            return Err(site.unsealed(part, BoxError::UnknownFormat));
+        }
+        Ok(Opened { row, sequence, manifest: Arc::new(manifest) })
+    }
 }
 
 impl<E: Entry> Index<E> {
@@ -108,40 +131,29 @@ impl<E: Entry> Index<E> {
     ) -> Index<E> {
         let manifest =
             Manifest { layout: LAYOUT, commits: vec![0; 32], entries: 0, bytes: 0, ledger, extra: Extra::new() };
+        let manifest = Arc::new(manifest);
         let pages = BTreeMap::from([(0, Page { entries: Vec::new(), bytes: 0, changed: true })]);
         Index { site, owner, keys, what, row: None, sequence: 0, manifest, pages, opened: RefCell::default() }
     }
 
-    /// Opens the manifest of `owner`.
-    pub(crate) fn load(
-        rows: &impl Rows,
+    /// Opens the manifest of `owner`, whose row this is, unless it is the one that was opened before.
+    pub(crate) fn open(
+        row: Option<Vec<u8>>,
+        before: &mut Option<Opened>,
         site: Arc<Site>,
         owner: Id,
         keys: Arc<OwnerKeys>,
         what: &'static str,
     ) -> Result<Index<E>> {
-        let part = Part::Manifest(what);
-        let row = rows.get(&keys::manifest(&owner))?.ok_or_else(|| site.missing(part))?;
-        let (sequence, sealed) = row.split_first_chunk().ok_or_else(|| site.unsealed(part, BoxError::Malformed))?;
-        let sequence = u64::from_be_bytes(*sequence);
-        let context = Context::Manifest { store: &site.store, owner: &owner, incarnation: &site.incarnation, sequence };
-        let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(part, e))?;
-        let manifest: Manifest = site.decode(part, &plain)?;
-        let pages = manifest.commits.len() / 32;
-        if manifest.layout != LAYOUT || !pages.is_power_of_two() || !manifest.commits.len().is_multiple_of(32) {
-            return Err(site.unsealed(part, BoxError::UnknownFormat));
-        }
-        Ok(Index {
-            site,
-            owner,
-            keys,
-            what,
-            row: Some(row),
-            sequence,
-            manifest,
-            pages: BTreeMap::new(),
-            opened: RefCell::default(),
-        })
+        let row = row.ok_or_else(|| site.missing(Part::Manifest(what)))?;
+        let opened = match before.take() {
+            Some(opened) if opened.row == row => opened,
+            _ => Opened::open(row.clone(), &site, &owner, &keys, what)?,
+        };
+        let (sequence, manifest) = (opened.sequence, opened.manifest.clone());
+        *before = Some(opened);
+        let (pages, opened) = (BTreeMap::new(), RefCell::default());
+        Ok(Index { site, owner, keys, what, row: Some(row), sequence, manifest, pages, opened })
     }
 
     /// The entry of that name.
@@ -172,7 +184,7 @@ impl<E: Entry> Index<E> {
             Ok(i) => page.entries[i] = entry,
             Err(i) => {
                 page.entries.insert(i, entry);
-                self.manifest.entries += 1;
+                Arc::make_mut(&mut self.manifest).entries += 1;
             }
         }
         Ok(())
@@ -185,7 +197,8 @@ impl<E: Entry> Index<E> {
         let Ok(i) = page.entries.binary_search_by(|e| e.name().cmp(name)) else { return Ok(None) };
         page.changed = true;
         let entry = page.entries.remove(i);
-        self.manifest.entries = self.manifest.entries.saturating_sub(1);
+        let manifest = Arc::make_mut(&mut self.manifest);
+        manifest.entries = manifest.entries.saturating_sub(1);
         Ok(Some(entry))
     }
 
@@ -215,15 +228,16 @@ impl<E: Entry> Index<E> {
 
     /// The owner's settings and clock, sealed with the manifest.
     pub(crate) fn ledger(&mut self) -> &mut Ledger {
-        &mut self.manifest.ledger
+        &mut Arc::make_mut(&mut self.manifest).ledger
     }
 
     /// Writes what was changed, as the next in the sequence.
     pub(crate) fn save(&mut self, rows: &impl Rows) -> Result<()> {
         let mut encoded = BTreeMap::new();
+        let manifest = Arc::make_mut(&mut self.manifest);
         for (&number, page) in self.pages.iter_mut().filter(|(_, p)| p.changed) {
             let bytes = encode_page(&page.entries)?;
-            self.manifest.bytes = (self.manifest.bytes + bytes.len() as u64).saturating_sub(page.bytes);
+            manifest.bytes = (manifest.bytes + bytes.len() as u64).saturating_sub(page.bytes);
             page.bytes = bytes.len() as u64;
             encoded.insert(number, bytes);
         }
@@ -233,7 +247,8 @@ impl<E: Entry> Index<E> {
         for (number, plain) in encoded {
             let context = Context::Page { store: &self.site.store, owner: &self.owner, page: number };
             let sealed = seal(&self.keys.boxes, self.keys.epoch, &context, &plain)?;
-            self.manifest.commits[number as usize * 32..][..32].copy_from_slice(&commit_to(&sealed)?);
+            let commits = &mut Arc::make_mut(&mut self.manifest).commits;
+            commits[number as usize * 32..][..32].copy_from_slice(&commit_to(&sealed)?);
             rows.put(&keys::page(&self.owner, number), &sealed)?;
         }
         self.write_manifest(rows)
@@ -248,7 +263,7 @@ impl<E: Entry> Index<E> {
             incarnation: &self.site.incarnation,
             sequence: self.sequence,
         };
-        let sealed = seal(&self.keys.boxes, self.keys.epoch, &context, &encode(&self.manifest)?)?;
+        let sealed = seal(&self.keys.boxes, self.keys.epoch, &context, &encode(&*self.manifest)?)?;
         let row = [&self.sequence.to_be_bytes()[..], &sealed].concat();
         let key = keys::manifest(&self.owner);
         match &self.row {
@@ -276,7 +291,7 @@ impl<E: Entry> Index<E> {
         }
         let count = u32::try_from(count).map_err(|_| Error::Internal("too many pages"))?;
         let entries: Vec<E> = std::mem::take(&mut self.pages).into_values().flat_map(|p| p.entries).collect();
-        self.manifest.commits = vec![0; count as usize * 32];
+        Arc::make_mut(&mut self.manifest).commits = vec![0; count as usize * 32];
         for number in 0..count {
             self.pages.insert(number, Page { entries: Vec::new(), bytes: 0, changed: true });
         }
@@ -286,13 +301,14 @@ impl<E: Entry> Index<E> {
                 page.entries.push(entry);
             }
         }
-        self.manifest.bytes = 0;
+        let manifest = Arc::make_mut(&mut self.manifest);
+        manifest.bytes = 0;
         let mut encoded = BTreeMap::new();
         for (&number, page) in &mut self.pages {
             page.entries.sort_by(|a, b| a.name().cmp(b.name()));
             let bytes = encode_page(&page.entries)?;
             page.bytes = bytes.len() as u64;
-            self.manifest.bytes += page.bytes;
+            manifest.bytes += page.bytes;
             encoded.insert(number, bytes);
         }
         Ok(encoded)
@@ -375,8 +391,8 @@ mod tests {
     struct Memory(RefCell<BTreeMap<Vec<u8>, Vec<u8>>>);
 
     impl Rows for Memory {
-        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-            Ok(self.0.borrow().get(key).cloned())
+        fn get_each(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+            Ok(keys.iter().map(|key| self.0.borrow().get(*key).cloned()).collect())
         }
         fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()> {
             self.0.borrow().iter().filter(|(k, _)| k.starts_with(prefix)).try_for_each(|(k, v)| visit(k, v))
@@ -428,7 +444,8 @@ mod tests {
     }
 
     fn load(rows: &Memory) -> Index<Word> {
-        Index::load(rows, site(), [4; 16], owner_keys(), "index").unwrap()
+        let manifest = rows.get(&keys::manifest(&[4; 16])).unwrap();
+        Index::open(manifest, &mut None, site(), [4; 16], owner_keys(), "index").unwrap()
     }
 
     /// `FORMAT.md`, "The index": the number of which the remainder is the page.
@@ -510,7 +527,7 @@ mod tests {
         for wrong in [0, 2, u64::MAX] {
             let (rows, mut index) = (Memory::default(), new());
             index.put(&rows, Word { name: "a".into(), text: "1".into() }).unwrap();
-            index.manifest.entries = wrong;
+            Arc::make_mut(&mut index.manifest).entries = wrong;
             index.save(&rows).unwrap();
             assert_eq!(load(&rows).load_all(&rows).unwrap_err().kind(), "damaged");
         }

@@ -12,7 +12,12 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
 /// One transaction. It sees one state of the database; dropped without [`Rows::commit`] it changes nothing.
 pub trait Rows {
     /// The value of a row.
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.get_each(&[key])?.pop().flatten())
+    }
+
+    /// The values of some rows, each in its key's place.
+    fn get_each(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>>;
 
     /// Visits all rows whose keys begin with `prefix`, in the order of their keys.
     fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()>;

@@ -1,6 +1,6 @@
 //! One person's secrets as one transaction sees them: everything that can be done with them, whatever database keeps
 //! the rows, and whether it is the vault of one person or a store of many.
-use crate::index::{Index, OwnerKeys};
+use crate::index::{Index, Opened, OwnerKeys};
 use crate::key::{Id, Key, hex, random_id};
 use crate::name::close_matches;
 use crate::rows::{Rows, keys};
@@ -29,7 +29,18 @@ impl Secrets {
     }
 
     pub(crate) fn load(rows: &impl Rows, site: Arc<Site>, user: Id, keys: Arc<OwnerKeys>) -> Result<Secrets> {
-        let index = Index::load(rows, site.clone(), user, keys, "index")?;
+        Secrets::open(rows.get(&keys::manifest(&user))?, &mut None, site, user, keys)
+    }
+
+    /// From the row of the person's manifest, and what was opened before.
+    pub(crate) fn open(
+        manifest: Option<Vec<u8>>,
+        before: &mut Option<Opened>,
+        site: Arc<Site>,
+        user: Id,
+        keys: Arc<OwnerKeys>,
+    ) -> Result<Secrets> {
+        let index = Index::open(manifest, before, site.clone(), user, keys, "index")?;
         Ok(Secrets { site, user, index, purged: false })
     }
 

@@ -1,10 +1,11 @@
 //! A vault that is open for one transaction: from the rows to the index of its owner, each step checked.
 use crate::anchor::{self, Anchor, Mark};
-use crate::chain::{self, Chain};
+use crate::chain::{self, Chain, Followed};
 use crate::place::Place;
 use crate::rows::{Intent, Rows};
 use crate::secrets::Secrets;
 use crate::site::Site;
+use crate::sync::lock;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(crate) struct Session<R> {
 
 impl<R: Rows> Session<R> {
     pub(crate) fn load(rows: R, place: Place, anchor: &Anchor, intent: Intent) -> Result<Session<R>> {
-        let (site, chain) = chain::follow(&rows, &place, intent)?;
-        let secrets = Secrets::load(&rows, site.clone(), chain.user, chain.owner.clone())?;
+        let Followed { site, chain, manifest } = chain::follow(&rows, &place, intent)?;
+        let secrets = chain.secrets(&site, manifest)?;
         Ok(Session { rows, place, site, chain, secrets, anchor_absent: anchor.is_absent() })
     }
 
@@ -40,6 +41,10 @@ impl<R: Rows> Session<R> {
     /// Refuses a database that is older than what was seen before, or of another line. Answers whether the anchor lags
     /// behind it.
     pub(crate) fn check_anchor(&self, anchor: &Anchor) -> Result<bool> {
+        let agreement = (anchor.clone(), self.now());
+        if lock(&self.chain.agreed).as_ref() == Some(&agreement) {
+            return Ok(false);
+        }
         let mut lags = false;
         let rolled_back = |what: String| Err(Error::RolledBack { path: self.site.database.clone(), what });
         let file = || self.place.anchor().display().to_string();
@@ -60,6 +65,9 @@ impl<R: Rows> Session<R> {
                 }
                 Some(seen) => lags |= seen.sequence < now.sequence,
             }
+        }
+        if !lags && !anchor.is_absent() {
+            *lock(&self.chain.agreed) = Some(agreement);
         }
         Ok(lags)
     }

@@ -134,9 +134,9 @@ impl<C: Borrow<Connection>> Sqlite<C> {
 }
 
 impl<C: Borrow<Connection>> Rows for Sqlite<C> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn get_each(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut query = self.check(self.connection().prepare_cached("SELECT value FROM row WHERE key = ?1"))?;
-        self.check(query.query_row([key], |r| r.get(0)).optional())
+        keys.iter().map(|key| self.check(query.query_row([key], |r| r.get(0)).optional())).collect()
     }
 
     fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<()> {
