@@ -29,6 +29,12 @@ impl Store {
         lock(&self.tidying).wanted = true;
     }
 
+    /// Whether something was destroyed, and it is time to see to it that no copy is left: see `tidy`.
+    pub fn is_untidy(&self) -> bool {
+        let tidying = lock(&self.tidying);
+        tidying.wanted && tidying.not_before.is_none_or(|time| time <= Instant::now())
+    }
+
     /// Writes the database file anew, if something was destroyed since that was last done: so that no copy of it is left
     /// in the file. Soon after the last time it does nothing, unless `now`. Answers whether nothing is left to do.
     ///
