@@ -5,7 +5,7 @@ use common::*;
 use vault::{Restored, Store};
 
 /// A store with two people and some events, its state, and then a later one of it.
-fn two_states() -> (Place, [Person; 2], Vec<(std::path::PathBuf, Vec<u8>)>) {
+fn two_states() -> (Place, [Person; 2], State) {
     let place = Place::new();
     let store = place.open();
     let (a, b) = (add(&store), add(&store));
@@ -28,6 +28,9 @@ fn two_states() -> (Place, [Person; 2], Vec<(std::path::PathBuf, Vec<u8>)>) {
     drop(store);
     (place, [a, b], old)
 }
+
+/// The bytes of files.
+type State = Vec<(std::path::PathBuf, Vec<u8>)>;
 
 fn accept(place: &Place) -> vault::Result<Option<Restored>> {
     once_free(|| Store::accept_restore(place.home.path(), false, event_of_owner()))

@@ -68,3 +68,49 @@ impl Drop for Loan<'_> {
         self.from.returned.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Rows;
+    use std::sync::Barrier;
+
+    #[test]
+    fn there_are_at_most_so_many_and_none_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        std::fs::write(&path, "").unwrap();
+        Sqlite::begin_new(&path).unwrap().commit().unwrap();
+        let readers = Readers::default();
+        // As many as there may be, all at once, and three times as many who wait.
+        let all = Barrier::new(MOST);
+        std::thread::scope(|scope| {
+            for _ in 0..4 * MOST {
+                scope.spawn(|| {
+                    readers.with(
+                        || Lasting::open(&path),
+                        |rows| {
+                            all.wait();
+                            assert!(readers.count() <= MOST);
+                            rows.get(b"x")
+                        },
+                    )
+                });
+            }
+        });
+        assert_eq!(readers.count(), MOST);
+        // A panic costs a connection, not a place.
+        for _ in 0..MOST {
+            let read = || readers.with::<()>(|| Lasting::open(&path), |_| panic!("on purpose"));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).is_err());
+        }
+        assert_eq!(readers.count(), 0);
+        assert_eq!(readers.with(|| Lasting::open(&path), |rows| rows.get(b"x")).unwrap(), None);
+        // Nor does one that cannot be opened.
+        let readers = Readers::default();
+        for _ in 0..2 * MOST {
+            assert!(readers.with(|| Err(Error::NoPerson), |_| Ok(())).is_err());
+        }
+        assert_eq!(readers.count(), 0);
+    }
+}
