@@ -47,6 +47,12 @@ pub enum Command {
     /// The log of a store
     #[command(subcommand)]
     Audit(Audit),
+    /// Accept a store whose files were put back from a backup on purpose, while no server runs on it
+    AcceptRestore {
+        /// Accept what can be opened, though something in it is damaged
+        #[arg(long)]
+        even_damaged: bool,
+    },
     /// Where a store, or your vault, is and how it is
     Status,
     /// Store a secret of yours: the value comes from standard input, or is asked for without showing it

@@ -1,11 +1,13 @@
 //! What the owner of a store does with it, as a request and an answer in JSON: the program runs them itself, or asks the
 //! server that has the store open. Either way it is the same function.
+use crate::identity;
 use crate::people::{self, ApiKey, Group, Person};
 use crate::problem::{Problem, Result};
 use crate::server::{Server, event, now};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vault::Event;
+use std::path::Path;
+use vault::{Event, Store};
 
 /// A command of the store's owner.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,12 +61,6 @@ pub enum Command {
 
 /// Runs a command; what it has done is in the log.
 pub fn run(server: &Server, command: &Command) -> Result<Value> {
-    let owner = |action: &str, about: &[people::Id], names: Vec<String>| Event {
-        who: "the owner of the store".into(),
-        from: format!("uid {}", vault::effective_user()),
-        names,
-        ..event(action, about)
-    };
     match command {
         Command::Begin { admin, uid, allow_impersonation } => server.change(|change| {
             let description = "Who is here manages people, groups and keys".to_owned();
@@ -104,6 +100,13 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
             Ok(person_json(&person))
         }),
         Command::UserLink { login, uid } => server.change(|change| {
+            // Who comes with it is asked for the same.
+            let account = identity::account(*uid)?;
+            if account != *login {
+                return Err(Problem::bad(format!(
+                    "user id {uid} is {account} on this machine: {login} would be refused with it"
+                )));
+            }
             let mut person = people::present(change, login)?;
             people::link(change, &mut person, *uid)?;
             change.record(owner("user linked", &[person.id], vec![login.clone(), format!("uid {uid}")]));
@@ -121,7 +124,7 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
             let all = people::groups(&server.store)?;
             Ok(all.iter().map(|group| json!({ "name": group.name, "description": group.description })).collect())
         }
-        Command::KeyCreate { user, label, expires } => key_create(server, user, label, *expires, &owner),
+        Command::KeyCreate { user, label, expires } => key_create(server, user, label, *expires),
         Command::KeyList { user } => {
             let all = people::keys(&server.store)?;
             let wanted = all.iter().filter(|(_, key)| user.is_none() || key.user == *user);
@@ -158,15 +161,34 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
     }
 }
 
+/// An event of the owner's.
+fn owner(action: &str, about: &[people::Id], names: Vec<String>) -> Event {
+    Event {
+        who: "the owner of the store".into(),
+        from: format!("uid {}", vault::effective_user()),
+        names,
+        ..event(action, about)
+    }
+}
+
+/// Accepts a store that was put back from a backup.
+pub fn accept_restore(data: &Path, even_damaged: bool) -> Result<Value> {
+    let accepted = Store::accept_restore(data, even_damaged, owner("restore accepted", &[], Vec::new()))?;
+    Ok(match accepted {
+        None => json!({ "accepted": false }),
+        Some(restored) => json!({
+            "accepted": true,
+            "people_with_older_secrets": restored.older,
+            "people_whose_secrets_are_damaged": restored.damaged,
+            "last_event": restored.events.0,
+            "last_event_seen": restored.events.1,
+        }),
+    })
+}
+
 /// A key that the owner of the store makes for somebody: it opens nothing until they confirm it, unless acting as others
 /// is allowed, or they are the owner.
-fn key_create(
-    server: &Server,
-    user: &str,
-    label: &str,
-    expires: Option<i64>,
-    owner: &impl Fn(&str, &[people::Id], Vec<String>) -> Event,
-) -> Result<Value> {
+fn key_create(server: &Server, user: &str, label: &str, expires: Option<i64>) -> Result<Value> {
     let person = server.person(user)?;
     let confirmed = people::rules(&server.store)?.allow_impersonation || person.uid == Some(vault::effective_user());
     let key = ApiKey {

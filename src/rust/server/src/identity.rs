@@ -241,7 +241,7 @@ const OVERFLOW: u32 = 65_534;
 
 /// The name of the account that has a user id, of those that may be people: not the kernel's overflow id, not a service,
 /// and with an entry in the list of accounts. Root is himself.
-fn account(uid: u32) -> Result<String> {
+pub fn account(uid: u32) -> Result<String> {
     // login.defs(5) gives people ids from UID_MIN, 1000 unless it was changed.
     const FIRST_PERSON: u32 = 1000;
     if uid == OVERFLOW {

@@ -117,6 +117,9 @@ fn answer(cli: &Cli) -> Result<()> {
         cli::Command::Audit(Audit::List { most }) => {
             print(&on_store(data_of(cli)?, &Command::AuditList { most: *most })?)
         }
+        cli::Command::AcceptRestore { even_damaged } => {
+            print(&commands::accept_restore(&absolute(data_of(cli)?)?, *even_damaged)?)
+        }
         cli::Command::Status if cli.data.is_some() => print(&on_store(data_of(cli)?, &Command::Status)?),
         cli::Command::Status => print(&own::status()),
         _ if cli.data.is_some() => Err(Problem::bad(
@@ -157,6 +160,8 @@ fn on_store(data: &Path, command: &Command) -> Result<Value> {
             let server = Server::new(store);
             let answer = commands::run(&server, command)?;
             server.store.flush()?;
+            // It is done another time if not now.
+            let _ = server.store.tidy(false);
             Ok(answer)
         }
         Err(vault::Error::InUse(_)) => client::ask(&data, command),

@@ -94,6 +94,10 @@ impl Problem {
         all
     }
 
+    fn of_kind(self, kind: &'static str) -> Problem {
+        Problem { kind, ..self }
+    }
+
     fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.fields.get_or_insert_default().insert(name.into(), value.into());
         self
@@ -119,7 +123,9 @@ impl From<Error> for Problem {
                 plain(StatusCode::CONFLICT, CONFLICT).with("name", name).with("expected", expected).with("found", found)
             }
             Error::VaultExists(_) => plain(StatusCode::CONFLICT, CONFLICT),
-            Error::InvalidName(_) | Error::InvalidValue(_) | Error::InvalidArgument(_) => {
+            // Whose credential it was is gone: as after the removal, so in the middle of it.
+            Error::NoPerson => plain(StatusCode::UNAUTHORIZED, NOT_AUTHENTICATED).of_kind("not_authenticated"),
+            Error::InvalidName(_) | Error::InvalidValue(_) | Error::InvalidArgument(_) | Error::TooMany(_) => {
                 plain(StatusCode::BAD_REQUEST, BAD_ARGUMENT)
             }
             Error::Busy(_) | Error::NoSpace(_) | Error::Unavailable(_) | Error::InUse(_) => {

@@ -130,6 +130,14 @@ async fn flush(server: Arc<Server>) {
     let mut last = 0;
     loop {
         ticks.tick().await;
+        if server.store.is_untidy() {
+            let server = server.clone();
+            match tokio::task::spawn_blocking(move || server.store.tidy(false)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(e)) => tracing::error!("what was destroyed may have left copies in the store's file: {e}"),
+                Err(_) => tracing::error!("what was destroyed may have left copies in the store's file"),
+            }
+        }
         let events = server.store.last_event();
         if events == last {
             continue;

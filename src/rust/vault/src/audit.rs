@@ -59,7 +59,7 @@ pub(crate) struct Head {
     #[serde(with = "serde_bytes")]
     commit: Commit,
     /// Events up to this number were let go, the last of them with this commitment.
-    floor: u64,
+    pub(crate) floor: u64,
     #[serde(with = "serde_bytes")]
     floor_commit: Commit,
 }
@@ -171,7 +171,7 @@ impl Log {
     pub(crate) fn verify(&self, rows: &impl Rows) -> Result<u64> {
         let head = self.head(rows)?;
         let (mut next, mut commit) = (head.floor + 1, head.floor_commit);
-        let mut people: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let mut about = 0_u64;
         rows.scan(keys::EVENTS, &mut |key, sealed| {
             let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
             if key.len() != 9 || number != next || number > head.last {
@@ -181,7 +181,15 @@ impl Log {
             if previous != commit {
                 return Err(self.site.damaged(format!("event {} of the audit log was replaced", number - 1)));
             }
-            people.extend(event.about.iter().map(|person| keys::event_of(person, number)));
+            // What people see of their own must be all there is about them, and no more.
+            for person in event.about.iter().collect::<BTreeSet<_>>() {
+                if rows.get(&keys::event_of(person, number))?.is_none() {
+                    return Err(self
+                        .site
+                        .damaged(format!("event {number} of the audit log is hidden from whom it is about")));
+                }
+                about += 1;
+            }
             (next, commit) = (number + 1, commit_to(sealed)?);
             Ok(())
         })?;
@@ -191,36 +199,38 @@ impl Log {
         if commit != head.commit {
             return Err(self.site.damaged(format!("event {} of the audit log was replaced", head.last)));
         }
-        // What people see of their own must be all there is about them, and no more.
         let mut shown = 0;
         rows.scan(keys::EVENTS_OF, &mut |_, _| {
             shown += 1;
             Ok(())
         })?;
-        if shown > people.len() {
+        if shown > about {
             return Err(self.site.damaged("an event of the audit log is shown to whom it is not about"));
-        }
-        for row in people {
-            if rows.get(&row)?.is_none() {
-                let number = row.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-                return Err(self
-                    .site
-                    .damaged(format!("event {number} of the audit log is hidden from whom it is about")));
-            }
         }
         Ok(head.last - head.floor)
     }
 
-    /// Lets go of events before `time`; answers with how many those were, and the new head.
-    pub(crate) fn forget(&self, rows: &impl Rows, time: i64) -> Result<(u64, Head)> {
-        let mut head = self.head(rows)?;
-        let before = head.floor;
-        while head.floor < head.last {
+    /// The first and the last event of those that begin the log and are from before `time`, if there are any. One that
+    /// is from later, or says so as a clock was wrong, keeps all that follow it.
+    pub(crate) fn older(&self, rows: &impl Rows, time: i64) -> Result<Option<(u64, u64)>> {
+        let head = self.head(rows)?;
+        let mut last = head.floor;
+        while last < head.last && self.event(rows, last + 1)?.time < time {
+            last += 1;
+        }
+        Ok((last > head.floor).then_some((head.floor + 1, last)))
+    }
+
+    /// Lets go of the first events up to number `last`, `most` of them at a time. What was changed stays, and is found.
+    pub(crate) fn forget(&self, rows: &impl Rows, head: Head, last: u64, most: u64) -> Result<Head> {
+        let mut head = head;
+        let last = last.min(head.last).min(head.floor + most);
+        while head.floor < last {
             let number = head.floor + 1;
             let sealed = rows.get(&keys::event(number))?.ok_or_else(|| self.site.missing(Part::Event(number)))?;
-            let (event, _) = self.read(number, &sealed)?;
-            if event.time >= time {
-                break;
+            let (event, previous) = self.read(number, &sealed)?;
+            if previous != head.floor_commit {
+                return Err(self.site.damaged(format!("event {} of the audit log was replaced", head.floor)));
             }
             rows.delete(&keys::event(number))?;
             for person in &event.about {
@@ -228,8 +238,7 @@ impl Log {
             }
             (head.floor, head.floor_commit) = (number, commit_to(&sealed)?);
         }
-        let head = self.append(rows, head, &[])?;
-        Ok((head.floor - before, head))
+        Ok(head)
     }
 
     fn head_context(&self, sequence: u64) -> Context<'_> {

@@ -176,7 +176,8 @@ fn walk(rows: &impl Rows, site: &Arc<Site>, directory: &Directory, slot: &Slot, 
         return Err(Error::ServerStore(site.database.clone()));
     };
     Ok(Chain {
-        owner: person_keys(rows, site, directory, &user)?,
+        owner: person_keys(rows, site, directory, &user)?
+            .ok_or_else(|| site.damaged("the directory does not name the owner's key"))?,
         anchor: anchor_key(rows, site, directory)?,
         directory_sequence: directory.sequence,
         user,
@@ -212,14 +213,19 @@ pub(crate) fn anchor_key(rows: &impl Rows, site: &Site, directory: &Directory) -
     Key::from_bytes(key.as_slice()).ok_or(Error::Internal("anchor key length"))?.subkey(Purpose::Anchor)
 }
 
-/// The keys of a person whom the directory knows.
-pub(crate) fn person_keys(rows: &impl Rows, site: &Site, directory: &Directory, user: &Id) -> Result<Arc<OwnerKeys>> {
+/// The keys of a person; none if the directory does not know them.
+pub(crate) fn person_keys(
+    rows: &impl Rows,
+    site: &Site,
+    directory: &Directory,
+    user: &Id,
+) -> Result<Option<Arc<OwnerKeys>>> {
     let Some(Fact::User(known)) = directory::fact(rows, site, directory, &directory::user_name(user))? else {
-        return Err(site.damaged("the directory does not name the owner's key"));
+        return Ok(None);
     };
     let context = Context::UserKey { store: &site.store, user, epoch: known.epoch };
     let sealed = site.read_expected(rows, &keys::user_key(user, known.epoch), &known.commit, Part::OwnerKey)?;
     let key = open(&directory.keys.boxes, &context, &sealed).map_err(|e| site.unsealed(Part::OwnerKey, e))?;
     let key = Key::from_bytes(&key).ok_or_else(|| site.unsealed(Part::OwnerKey, BoxError::Malformed))?;
-    OwnerKeys::new(&key, known.epoch)
+    OwnerKeys::new(&key, known.epoch).map(Some)
 }

@@ -57,6 +57,12 @@ pub enum Error {
     /// Another argument that cannot be right.
     #[error("{0}")]
     InvalidArgument(String),
+    /// Somebody would have more than one person may.
+    #[error("{0}")]
+    TooMany(String),
+    /// A store does not know this person, or not any more.
+    #[error("this person was removed, or was never here")]
+    NoPerson,
     /// A vault exists where one was to be created.
     #[error("there is a vault already at {}", .0.display())]
     VaultExists(PathBuf),
@@ -136,7 +142,7 @@ pub enum Error {
     #[error("{} is the store of a server, not a vault of one person: ask the server for your secrets", .0.display())]
     ServerStore(PathBuf),
     /// Another process has the store of a server open.
-    #[error("the store {} is in use by another process: there can be one server on it", .0.display())]
+    #[error("the store {} is in use by another process, which must be stopped first: one at a time has it", .0.display())]
     InUse(PathBuf),
     /// Another process held the vault for too long.
     #[error("the vault {} is busy: another process is writing to it and did not finish in time; try again, or look for a process that hangs", .0.display())]
@@ -188,6 +194,8 @@ impl Error {
             Error::InvalidName(_) => "invalid_name",
             Error::InvalidValue(_) => "invalid_value",
             Error::InvalidArgument(_) => "invalid_argument",
+            Error::TooMany(_) => "too_many",
+            Error::NoPerson => "no_person",
             Error::VaultMissing { .. } => "vault_missing",
             Error::KeyMissing { .. } => "key_missing",
             Error::WrongKey { .. } => "wrong_key",

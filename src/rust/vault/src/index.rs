@@ -214,6 +214,22 @@ impl<E: Entry> Index<E> {
         Ok(std::mem::take(&mut self.pages).into_values().flat_map(|p| p.entries).collect())
     }
 
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.manifest.entries
+    }
+
+    /// A number that a version which does not know it keeps as it is. `FORMAT.md`, "The index".
+    pub(crate) fn number(&self, field: u32) -> Option<u64> {
+        let (_, bytes) = self.manifest.extra.iter().find(|(number, _)| *number == field)?;
+        bytes.as_slice().try_into().ok().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn set_number(&mut self, field: u32, value: u64) {
+        self.manifest.extra.retain(|(number, _)| *number != field);
+        self.manifest.extra.push((field, ByteBuf::from(value.to_be_bytes())));
+    }
+
     /// Opens every page.
     pub(crate) fn load_all(&mut self, rows: &impl Rows) -> Result<()> {
         for number in 0..self.page_count() {

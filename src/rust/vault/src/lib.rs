@@ -63,7 +63,7 @@ pub use rows::Rows;
 pub use secret::{Change, Retention, Secret, Summary, Token, Version};
 pub use slot::NewSlot;
 pub use sqlite::Sqlite;
-pub use store::{Document, Store, StoreInfo, Transaction};
+pub use store::{Document, Restored, Store, StoreInfo, Transaction};
 pub use value::Value;
 pub use vault::Vault;
 

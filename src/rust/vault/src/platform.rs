@@ -68,6 +68,15 @@ impl Inode {
     }
 }
 
+/// What stays while a file does: device and number.
+pub(crate) type FileNumber = (i128, i128);
+
+/// Which file lies at a path.
+pub(crate) fn file_number(path: &Path) -> Result<FileNumber> {
+    let found = rustix::fs::lstat(path).map_err(|e| Error::io("look at", path, e))?;
+    Ok((found.st_dev.into(), found.st_ino.into()))
+}
+
 /// What changes whenever a file does: device, number, owner, mode, size, and both times to the nanosecond.
 #[derive(Default, PartialEq)]
 pub(crate) struct FileIdentity([i128; 9]);

@@ -12,6 +12,26 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::sync::Arc;
 
+/// How much one person may keep in a store of many. What can be restored counts, as it takes room too.
+#[derive(Clone, Copy)]
+pub(crate) struct Quota {
+    pub(crate) secrets: u64,
+    /// Of all sealed values together, in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// How many bytes the records of one person have.
+#[derive(Clone, Copy)]
+struct Kept {
+    quota: Quota,
+    /// When the change began.
+    before: u64,
+    now: u64,
+}
+
+/// The field of a manifest that counts the bytes of all records of its owner (stores only).
+const RECORD_BYTES: u32 = 1;
+
 /// A person's index, and what leads from it to the values.
 pub(crate) struct Secrets {
     site: Arc<Site>,
@@ -19,13 +39,33 @@ pub(crate) struct Secrets {
     pub(crate) index: Index<Head>,
     /// Whether removed secrets were purged.
     pub(crate) purged: bool,
+    /// In a store.
+    kept: Option<Kept>,
 }
 
 impl Secrets {
     /// The secrets of somebody who has none yet.
     pub(crate) fn new(site: Arc<Site>, user: Id, keys: Arc<OwnerKeys>, ledger: Ledger) -> Secrets {
         let index = Index::new(site.clone(), user, keys, "index", ledger);
-        Secrets { site, user, index, purged: false }
+        Secrets { site, user, index, purged: false, kept: None }
+    }
+
+    /// Lets nobody keep more than this.
+    pub(crate) fn limit(&mut self, rows: &impl Rows, quota: Quota) -> Result<()> {
+        let before = match self.index.number(RECORD_BYTES) {
+            Some(kept) => kept,
+            // Nobody has counted yet.
+            None => {
+                let mut kept = 0;
+                rows.scan(&keys::records(&self.user), &mut |_, sealed| {
+                    kept += sealed.len() as u64;
+                    Ok(())
+                })?;
+                kept
+            }
+        };
+        self.kept = Some(Kept { quota, before, now: before });
+        Ok(())
     }
 
     pub(crate) fn load(rows: &impl Rows, site: Arc<Site>, user: Id, keys: Arc<OwnerKeys>) -> Result<Secrets> {
@@ -41,7 +81,7 @@ impl Secrets {
         keys: Arc<OwnerKeys>,
     ) -> Result<Secrets> {
         let index = Index::open(manifest, before, site.clone(), user, keys, "index")?;
-        Ok(Secrets { site, user, index, purged: false })
+        Ok(Secrets { site, user, index, purged: false, kept: None })
     }
 
     /// Begins a change: the clock of use goes on.
@@ -52,6 +92,16 @@ impl Secrets {
     /// Ends a change: what is over is purged, and the index written as the next in its sequence.
     pub(crate) fn end(&mut self, rows: &impl Rows) -> Result<()> {
         self.purge_due(rows)?;
+        if let Some(Kept { quota, before, now }) = self.kept {
+            // Whoever has more already may have less.
+            if now > quota.bytes && now > before {
+                return Err(Error::TooMany(format!(
+                    "one person may keep {} MiB of secrets here, versions and removed ones included: purge some (dkuPurgeSecret in R)",
+                    quota.bytes >> 20
+                )));
+            }
+            self.index.set_number(RECORD_BYTES, now);
+        }
         self.index.save(rows)
     }
 
@@ -310,10 +360,22 @@ impl Secrets {
         expires: Option<i32>,
         now: i64,
     ) -> Result<u64> {
+        if let Some(Kept { quota, .. }) = self.kept
+            && head.versions.is_empty()
+            && self.index.len() >= quota.secrets
+        {
+            return Err(Error::TooMany(format!(
+                "one person may keep {} secrets here, removed ones that can be restored included: purge some (dkuPurgeSecret in R)",
+                quota.secrets
+            )));
+        }
         let version = head.current().map_or(0, |v| v.version) + 1;
         let context = Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version };
         let sealed = seal(&self.index.keys.boxes, self.index.keys.epoch, &context, &value.to_record())?;
         rows.put(&keys::record(&self.user, &head.id, version), &sealed)?;
+        if let Some(kept) = &mut self.kept {
+            kept.now += sealed.len() as u64;
+        }
         head.versions.push(VersionHead { version, created: now, expires, commit: commit_to(&sealed)? });
         head.updated = now;
         let keep = self.index.ledger().retention.versions as usize;
@@ -323,9 +385,14 @@ impl Secrets {
         Ok(version)
     }
 
-    fn destroy(&self, rows: &impl Rows, secret: &Id, versions: &[VersionHead]) -> Result<()> {
+    fn destroy(&mut self, rows: &impl Rows, secret: &Id, versions: &[VersionHead]) -> Result<()> {
         for version in versions {
-            rows.delete(&keys::record(&self.user, secret, version.version))?;
+            let key = keys::record(&self.user, secret, version.version);
+            if let Some(kept) = &mut self.kept {
+                let sealed = rows.get(&key)?.map_or(0, |sealed| sealed.len() as u64);
+                kept.now = kept.now.saturating_sub(sealed);
+            }
+            rows.delete(&key)?;
         }
         Ok(())
     }

@@ -245,8 +245,29 @@ impl Lasting {
     }
 
     /// Brings the log into the database and empties it, so that what was deleted is in neither.
+    ///
+    /// # Errors
+    /// `busy` if somebody has read for over a minute.
     pub(crate) fn checkpoint(&self) -> Result<()> {
-        self.rows().batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        let rows = self.rows();
+        // SQLite tells in a row that it could not.
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: i64 = rows.check(self.connection.query_row(sql, [], |r| r.get(0)))?;
+        if busy == 0 { Ok(()) } else { Err(Error::Busy(self.path.clone())) }
+    }
+
+    /// Writes the whole file anew, as [`Sqlite::rewrite`] does, and empties the log. Until it is done nobody else writes.
+    pub(crate) fn rewrite(&self) -> Result<()> {
+        let rows = self.rows();
+        // The copy that is made on the way: a store can be larger than memory. It has no name, and holds sealed boxes.
+        let written = rows.batch("PRAGMA temp_store=FILE; PRAGMA synchronous=FULL; VACUUM");
+        rows.batch("PRAGMA temp_store=MEMORY")?;
+        written.and_then(|()| self.checkpoint())
+    }
+
+    /// Leaves the log beside the database as it is when this connection is closed, the last one otherwise brings it in.
+    pub(crate) fn leave_log(&self, leave: bool) -> Result<()> {
+        self.rows().check(self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)).map(drop)
     }
 }
 

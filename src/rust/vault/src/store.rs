@@ -10,7 +10,7 @@ use crate::name::check_name;
 use crate::place::{Found, Kind, Place};
 use crate::platform::Lock;
 use crate::rows::{Rows, keys};
-use crate::secrets::Secrets;
+use crate::secrets::{Quota, Secrets};
 use crate::site::Site;
 use crate::slot::{NewSlot, RootKey};
 use crate::sqlite::{Durability, Lasting, Sqlite};
@@ -24,6 +24,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+mod readers;
+mod restore;
+mod tidy;
+
+pub use restore::Restored;
+
+use readers::Readers;
+use tidy::Tidying;
+
+/// What one person may keep: more secrets than anybody has, and no more bytes than a disk has for each of many people.
+const QUOTA: Quota = Quota { secrets: 10_000, bytes: 100 * 1024 * 1024 };
+/// Events that are let go in one change, so that others get in between.
+const EVENTS_AT_ONCE: u64 = 1_000;
+
 /// A document of the server's, as it is stored.
 pub type Document = Arc<[u8]>;
 
@@ -34,8 +48,7 @@ pub struct Store {
     anchor_key: Key,
     log: Log,
     writer: Mutex<Writer>,
-    /// Connections that nobody reads with at the moment.
-    readers: Mutex<Vec<Lasting>>,
+    readers: Readers,
     /// What the directory holds beside keys, by name.
     documents: RwLock<BTreeMap<String, Document>>,
     /// Keys of people who were here before.
@@ -43,6 +56,9 @@ pub struct Store {
     cells: Mutex<Cells>,
     queue: Queue,
     last_event: AtomicU64,
+    tidying: Mutex<Tidying>,
+    /// The database file that was opened: device and number.
+    file: platform::FileNumber,
     clock: fn() -> i64,
     _lock: Lock,
 }
@@ -88,17 +104,8 @@ impl Store {
     /// # Errors
     /// `path` if there is none; `in_use`; and all that opening a vault can end in.
     pub fn open(home: impl Into<PathBuf>) -> Result<Store> {
-        let (found, place) = Place::under(Kind::Store, home.into()).survey()?;
-        if found == Found::Nothing {
-            return Err(Error::Path {
-                path: place.database(),
-                reason: "does not exist: there is no store here".into(),
-            });
-        }
-        let held = platform::lock(&place.config.join("store.lock"), Duration::ZERO).map_err(|e| match e {
-            Error::Busy(_) => Error::InUse(place.database()),
-            other => other,
-        })?;
+        let (place, held) = hold(home.into())?;
+        let file = platform::file_number(&place.database())?;
         let connection = Lasting::open(&place.database())?;
         let opened = connection.read(|rows| {
             let (site, root, mut directory) = chain::open_store(rows, &place)?;
@@ -106,9 +113,10 @@ impl Store {
             let documents: BTreeMap<String, Document> = directory.all(rows)?.filter_map(document_of).collect();
             let log = Log::new(site.clone(), &root)?;
             let head = log.head(rows)?;
-            Ok((site, root, anchor_key, documents, directory.sequence, log, head))
+            let tidying = Tidying::begin(rows)?;
+            Ok((site, root, anchor_key, documents, directory.sequence, log, head, tidying))
         })?;
-        let (site, root, anchor_key, documents, sequence, log, head) = opened;
+        let (site, root, anchor_key, documents, sequence, log, head, tidying) = opened;
         let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
         let marks = [mark(site.store, sequence), mark(log.owner(), head.last)];
         let cells = Cells::open(&site, &anchor_key, &place)?.ok_or_else(|| Error::RolledBack {
@@ -117,12 +125,14 @@ impl Store {
         })?;
         let store = Store {
             writer: Mutex::new(Writer { connection, log: head }),
-            readers: Mutex::default(),
+            readers: Readers::default(),
             documents: RwLock::new(documents),
             people: RwLock::default(),
             cells: Mutex::new(cells),
             queue: Queue::default(),
             last_event: AtomicU64::new(head.last),
+            tidying: Mutex::new(tidying),
+            file,
             clock: crate::vault::system_clock,
             _lock: held,
             site,
@@ -190,6 +200,7 @@ impl Store {
     /// Does all of what `act` does, durably, or nothing of it.
     pub fn change<T>(&self, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
+        self.check_place()?;
         let now = (self.clock)();
         let log = writer.log;
         let (answer, done) = writer.connection.write(Durability::Power, |rows| {
@@ -224,7 +235,8 @@ impl Store {
         // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
         let _ = self.raise(&done.marks);
         if done.destroyed {
-            // No failure of the write either: the next checkpoint does it, too.
+            self.untidy();
+            // No failure of the write either: `tidy` does it, too.
             let _ = writer.connection.checkpoint();
         }
         Ok(answer)
@@ -245,7 +257,9 @@ impl Store {
         }
         let batch = self.queue.close();
         let (events, head) = (batch.take(), writer.log);
-        let written = writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events));
+        let written = self
+            .check_place()
+            .and_then(|()| writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events)));
         let written = written.map(|head| {
             // Not in the anchor yet: the disk may not have it, and the anchor never leads. See `flush`.
             self.set_head(&mut writer, head);
@@ -278,12 +292,36 @@ impl Store {
         self.with_reader(|rows| self.log.newest(rows, most))
     }
 
-    /// Lets go of events before `time` (milliseconds since 1970); answers with how many those were.
-    pub fn forget_events(&self, time: i64) -> Result<u64> {
-        let mut writer = lock(&self.writer);
-        let (count, head) = writer.connection.write(Durability::Power, |rows| self.log.forget(rows, time))?;
-        self.set_head(&mut writer, head);
-        Ok(count)
+    /// Lets go of the events that begin the log and are from before `time` (milliseconds since 1970); answers with how
+    /// many those were. If there are any, `event` goes into the log first, with their numbers.
+    ///
+    /// # Errors
+    /// `damaged` names the first event that was changed: neither it nor what follows is let go.
+    pub fn forget_events(&self, time: i64, mut event: Event) -> Result<u64> {
+        // Which those are is found while others write.
+        let Some((first, last)) = self.with_reader(|rows| self.log.older(rows, time))? else { return Ok(0) };
+        event.time = (self.clock)();
+        event.names.push(format!("events {first} to {last}"));
+        let mut told = vec![event];
+        loop {
+            let mut writer = lock(&self.writer);
+            self.check_place()?;
+            let head = writer.log;
+            let head = writer.connection.write(Durability::Power, |rows| {
+                let head = self.log.forget(rows, head, last, EVENTS_AT_ONCE)?;
+                rows.put(keys::UNTIDY, &[])?;
+                self.log.append(rows, head, &told)
+            })?;
+            told.clear();
+            self.set_head(&mut writer, head);
+            self.untidy();
+            // The write is durable, and the anchor may lag.
+            let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
+            if head.floor >= last {
+                let _ = writer.connection.checkpoint();
+                return Ok(last + 1 - first);
+            }
+        }
     }
 
     /// Goes through the whole audit log; answers with the number of events.
@@ -338,19 +376,48 @@ impl Store {
         // Before the transaction begins: what was seen by then must be in it.
         let seen = lock(&self.cells).mark(person);
         self.with_reader(|rows| {
-            let keys = self.keys_of(rows, person)?;
-            let mut secrets = Secrets::load(rows, self.site.clone(), *person, keys)?;
-            self.refuse_older(seen, self.mark(*person, secrets.index.sequence))?;
+            let mut secrets = self.load(rows, person, seen)?;
             act(rows, &mut secrets)
         })
     }
 
     fn with_reader<T>(&self, act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>) -> Result<T> {
-        let idle = lock(&self.readers).pop();
-        let connection = idle.map_or_else(|| Lasting::open(&self.site.database), Ok)?;
-        let answer = connection.read(act);
-        lock(&self.readers).push(connection);
-        answer
+        let open = || self.check_place().and_then(|()| Lasting::open(&self.site.database));
+        self.readers.with(open, act)
+    }
+
+    /// Refuses to go on where the database file is not where it was opened: it was removed, or moved, or another one was
+    /// put in its place. What is written to it then could be gone with it, and whoever reads could read another.
+    fn check_place(&self) -> Result<()> {
+        match platform::file_number(&self.site.database) {
+            Ok(found) if found == self.file => Ok(()),
+            _ => Err(Error::Unavailable(format!(
+                "the store {} was moved, removed or replaced while it is open: stop the server, and start it where the store is",
+                self.site.database.display()
+            ))),
+        }
+    }
+
+    /// A person's secrets; `seen` is what was known of them before the transaction began.
+    fn load(&self, rows: &impl Rows, person: &Id, seen: Option<Mark>) -> Result<Secrets> {
+        let keys = self.keys_of(rows, person)?;
+        let loaded = Secrets::load(rows, self.site.clone(), *person, keys);
+        let secrets = match loaded {
+            // Whose keys are remembered may have been removed since.
+            Err(Error::Damaged { .. }) if self.is_gone(rows, person)? => return Err(Error::NoPerson),
+            other => other?,
+        };
+        self.refuse_older(seen, self.mark(*person, secrets.index.sequence))?;
+        Ok(secrets)
+    }
+
+    fn is_gone(&self, rows: &impl Rows, person: &Id) -> Result<bool> {
+        let directory = self.load_directory(rows)?;
+        let gone = chain::person_keys(rows, &self.site, &directory, person)?.is_none();
+        if gone {
+            self.people.write().unwrap_or_else(PoisonError::into_inner).remove(person);
+        }
+        Ok(gone)
     }
 
     /// A person's keys: from the directory, and then from memory.
@@ -359,7 +426,7 @@ impl Store {
             return Ok(keys.clone());
         }
         let directory = self.load_directory(rows)?;
-        let keys = chain::person_keys(rows, &self.site, &directory, person)?;
+        let keys = chain::person_keys(rows, &self.site, &directory, person)?.ok_or(Error::NoPerson)?;
         self.people.write().unwrap_or_else(PoisonError::into_inner).insert(*person, keys.clone());
         Ok(keys)
     }
@@ -455,9 +522,10 @@ impl Transaction<'_> {
     pub fn add_person(&mut self) -> Result<Id> {
         let root = self.directory.keys.clone();
         let retention = Retention::default();
-        let secrets = add_person(self.rows, &self.store.site, &root, &mut self.directory, retention, self.now)?;
+        let mut secrets = add_person(self.rows, &self.store.site, &root, &mut self.directory, retention, self.now)?;
         self.directory_changed = true;
         let person = secrets.user;
+        secrets.limit(self.rows, QUOTA)?;
         // Should the change fail, the cell means nothing.
         let mut cells = lock(&self.store.cells);
         cells.raise(&self.store.site, &self.store.anchor_key, self.store.mark(person, 0))?;
@@ -575,10 +643,8 @@ impl Transaction<'_> {
         if !self.people.contains_key(person) {
             let store = self.store;
             let seen = lock(&store.cells).mark(person);
-            let keys = store.keys_of(self.rows, person)?;
-            let mut secrets = Secrets::load(self.rows, store.site.clone(), *person, keys)?;
-            let sequence = secrets.index.sequence;
-            store.refuse_older(seen, store.mark(*person, sequence))?;
+            let mut secrets = store.load(self.rows, person, seen)?;
+            secrets.limit(self.rows, QUOTA)?;
             secrets.begin(self.now);
             self.people.insert(*person, secrets);
         }
@@ -597,10 +663,26 @@ impl Transaction<'_> {
             self.directory.save(self.rows)?;
             marks.push(self.store.mark(self.store.site.store, self.directory.sequence));
         }
+        if destroyed {
+            self.rows.put(keys::UNTIDY, &[])?;
+        }
         let log = if self.events.is_empty() { log } else { self.store.log.append(self.rows, log, &self.events)? };
         marks.push(self.store.mark(self.store.log.owner(), log.last));
         Ok(Done { log, documents: self.documents, marks, removed: self.removed, destroyed })
     }
+}
+
+/// The place of a store that is there, held against other processes.
+fn hold(home: PathBuf) -> Result<(Place, Lock)> {
+    let (found, place) = Place::under(Kind::Store, home).survey()?;
+    if found == Found::Nothing {
+        return Err(Error::Path { path: place.database(), reason: "does not exist: there is no store here".into() });
+    }
+    let held = platform::lock(&place.config.join("store.lock"), Duration::ZERO).map_err(|e| match e {
+        Error::Busy(_) => Error::InUse(place.database()),
+        other => other,
+    })?;
+    Ok((place, held))
 }
 
 /// A document of the server's, if that is what a listing is.

@@ -1,5 +1,7 @@
 //! What the tests share: vaults to throw away, the database's rows as anyone can write them, and child processes.
 #![allow(dead_code)] // each test program uses a part of it
+pub mod store;
+
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
