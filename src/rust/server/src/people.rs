@@ -1,6 +1,7 @@
 //! Who there is: people, groups, their keys, and the rules of the store. Each is a JSON document in the store's sealed
 //! directory, so that whoever writes to the database without the root key cannot make himself somebody.
 use crate::problem::{Problem, Result};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -95,10 +96,11 @@ pub struct ApiKey {
 }
 
 /// A group: a name that people share. It grants nothing, but for that of the administrators.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     pub name: String,
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(with = "Option<String>")]
     pub description: String,
 }
 
