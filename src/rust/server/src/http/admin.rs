@@ -1,7 +1,7 @@
 //! What administrators do: people, groups, and keys of others. Making a key for somebody else is acting as them, so what
 //! is made opens no secret until they confirm it, unless the rules allow acting as others.
 use super::auth::{Described, NewKey, Wanted, described, store_key};
-use super::route::Done;
+use super::route::{Done, Object};
 use super::settings::{Document, edit};
 use super::{Answer, Input};
 use crate::identity::Caller;
@@ -149,10 +149,10 @@ fn outcome(login: &str, done: Result<()>) -> Outcome {
 }
 
 /// One after the other: one that fails leaves the others be.
-pub fn create_many(server: &Server, caller: &Caller, input: &Input<Vec<NewUser>>) -> Answer<Vec<Outcome>> {
+pub fn create_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<NewUser>>>) -> Answer<Vec<Outcome>> {
     caller.administrator()?;
     let all = input.json()?;
-    Ok(all.iter().map(|wanted| outcome(&wanted.login, add(server, caller, wanted).map(drop))).collect())
+    Ok(all.iter().map(|Object(wanted)| outcome(&wanted.login, add(server, caller, wanted).map(drop))).collect())
 }
 
 /// A user's settings, and whose they are.
@@ -163,10 +163,10 @@ pub struct EditedUser {
     document: Document,
 }
 
-pub fn edit_many(server: &Server, caller: &Caller, input: &Input<Vec<EditedUser>>) -> Answer<Vec<Outcome>> {
+pub fn edit_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<EditedUser>>>) -> Answer<Vec<Outcome>> {
     caller.administrator()?;
     let all = input.json()?;
-    let one = |EditedUser { login, document }: &EditedUser| {
+    let one = |Object(EditedUser { login, document }): &Object<EditedUser>| {
         let changed = server.change(|change| {
             let person = edit(change, login, document)?;
             change.record(caller.event("user changed", &[person.id], vec![login.clone()]));

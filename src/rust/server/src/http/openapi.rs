@@ -1,6 +1,6 @@
 //! `/openapi.json`: the routes as a document (OpenAPI 3.1), made from the table that the router is made from. It holds
 //! nothing of a store, so anybody may read it.
-use super::route::{Is, Parameter, Route};
+use super::route::{Is, MOST, Parameter, Route};
 use super::table::{Group, groups};
 use crate::problem::Shown;
 use axum::body::Bytes;
@@ -115,7 +115,7 @@ fn part(name: &str) -> Value {
 fn query(parameter: &Parameter) -> Value {
     let schema = match parameter.is {
         Is::Flag => json!({ "type": "boolean" }),
-        Is::Count => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+        Is::Count => json!({ "type": "integer", "minimum": 0, "maximum": MOST }),
         Is::Text => json!({ "type": "string" }),
     };
     json!({ "name": parameter.name, "in": "query", "description": parameter.summary, "schema": schema })

@@ -13,26 +13,66 @@ use serde_json::Value;
 use vault::Change;
 use zeroize::Zeroizing;
 
-/// What a request says of a secret; each route looks at what it needs.
+/// Which secret is meant.
+#[derive(Deserialize, JsonSchema)]
+pub struct Named {
+    name: String,
+}
+
+/// A secret to be stored.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "WantedSecret")]
-pub struct Asked {
+pub struct Setting {
     name: String,
-    #[serde(default)]
-    new_name: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    value: Option<Zeroizing<String>>,
+    #[schemars(with = "String")]
+    value: Zeroizing<String>,
     #[serde(default)]
     description: Option<String>,
-    /// A day, or null for none; absent for as it is.
+    /// A day, as in 2031-12-31, or null for none; absent for as it is.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>")]
+    expires: Option<Option<String>>,
+    /// The version that it has to have now; 0 for a name that is not there.
+    #[serde(default)]
+    if_version: Option<u64>,
+}
+
+/// What is to be said of a secret.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "WantedDescription")]
+pub struct Describing {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    /// A day, as in 2031-12-31, or null for none; absent for as it is.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<String>")]
     expires: Option<Option<String>>,
     #[serde(default)]
-    version: Option<u64>,
+    if_version: Option<u64>,
+}
+
+/// Which secret is to be removed.
+#[derive(Deserialize, JsonSchema)]
+pub struct Removal {
+    name: String,
     #[serde(default)]
     if_version: Option<u64>,
+}
+
+/// Which secret is to be restored, and which version of it.
+#[derive(Deserialize, JsonSchema)]
+pub struct Restoration {
+    name: String,
+    #[serde(default)]
+    version: Option<u64>,
+}
+
+/// Which secret is to have which name.
+#[derive(Deserialize, JsonSchema)]
+pub struct Renaming {
+    name: String,
+    new_name: String,
 }
 
 /// Tells null from absent.
@@ -40,17 +80,11 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Opt
     Option::deserialize(from).map(Some)
 }
 
-impl Asked {
-    fn change(&self) -> Result<Change> {
-        let expires = match &self.expires {
-            None => None,
-            Some(None) => Some(None),
-            Some(Some(day)) => {
-                Some(Some(days::parse(day).ok_or_else(|| Problem::bad("expires is a day, as in 2031-12-31"))?))
-            }
-        };
-        Ok(Change { description: self.description.clone(), expires, if_version: self.if_version })
-    }
+/// The same for the vault.
+fn change_of(description: Option<String>, expires: Option<&Option<String>>, if_version: Option<u64>) -> Result<Change> {
+    let day = |day: &String| days::parse(day).ok_or_else(|| Problem::bad("expires is a day, as in 2031-12-31"));
+    let expires = expires.map(|expires| expires.as_ref().map(day).transpose()).transpose()?;
+    Ok(Change { description, expires, if_version })
 }
 
 fn day(expires: Option<i32>) -> Option<String> {
@@ -129,7 +163,7 @@ pub struct Secret {
     expired: bool,
 }
 
-pub fn get(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Secret> {
+pub fn get(server: &Server, caller: &Caller, input: &Input<Named>) -> Answer<Secret> {
     let (person, asked) = (caller.opener()?, input.json()?);
     match server.store.get(&person.id, &asked.name) {
         Ok(secret) => {
@@ -157,10 +191,10 @@ pub struct Current {
     version: u64,
 }
 
-pub fn set(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Current> {
+pub fn set(server: &Server, caller: &Caller, input: &Input<Setting>) -> Answer<Current> {
     let (person, asked) = (caller.opener()?, input.json()?);
-    let value = asked.value.as_ref().ok_or_else(|| Problem::bad("value is missing"))?;
-    let (value, wanted) = (vault::Value::new(value.as_bytes())?, asked.change()?);
+    let value = vault::Value::new(asked.value.as_bytes())?;
+    let wanted = change_of(asked.description, asked.expires.as_ref(), asked.if_version)?;
     let version = server.change(|change| {
         change.record(caller.event("set", &[], vec![asked.name.clone()]));
         Ok(change.set(&person.id, &asked.name, &value, &wanted)?)
@@ -168,9 +202,9 @@ pub fn set(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Cur
     Ok(Current { version })
 }
 
-pub fn describe(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Done> {
+pub fn describe(server: &Server, caller: &Caller, input: &Input<Describing>) -> Answer<Done> {
     let (person, asked) = (caller.opener()?, input.json()?);
-    let wanted = asked.change()?;
+    let wanted = change_of(asked.description, asked.expires.as_ref(), asked.if_version)?;
     server.change(|change| {
         change.record(caller.event("described", &[], vec![asked.name.clone()]));
         Ok(change.describe(&person.id, &asked.name, &wanted)?)
@@ -178,7 +212,7 @@ pub fn describe(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answe
     Ok(Done {})
 }
 
-pub fn remove(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Done> {
+pub fn remove(server: &Server, caller: &Caller, input: &Input<Removal>) -> Answer<Done> {
     let (person, asked) = (caller.opener()?, input.json()?);
     server.change(|change| {
         change.record(caller.event("removed", &[], vec![asked.name.clone()]));
@@ -187,7 +221,7 @@ pub fn remove(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<
     Ok(Done {})
 }
 
-pub fn restore(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Current> {
+pub fn restore(server: &Server, caller: &Caller, input: &Input<Restoration>) -> Answer<Current> {
     let (person, asked) = (caller.opener()?, input.json()?);
     let version = server.change(|change| {
         change.record(caller.event("restored", &[], vec![asked.name.clone()]));
@@ -196,12 +230,11 @@ pub fn restore(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer
     Ok(Current { version })
 }
 
-pub fn rename(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Done> {
+pub fn rename(server: &Server, caller: &Caller, input: &Input<Renaming>) -> Answer<Done> {
     let (person, asked) = (caller.opener()?, input.json()?);
-    let new_name = asked.new_name.as_ref().ok_or_else(|| Problem::bad("new_name is missing"))?;
     server.change(|change| {
-        change.record(caller.event("renamed", &[], vec![asked.name.clone(), new_name.clone()]));
-        Ok(change.rename(&person.id, &asked.name, new_name)?)
+        change.record(caller.event("renamed", &[], vec![asked.name.clone(), asked.new_name.clone()]));
+        Ok(change.rename(&person.id, &asked.name, &asked.new_name)?)
     })?;
     Ok(Done {})
 }
@@ -213,7 +246,7 @@ pub struct Purged {
     purged: u64,
 }
 
-pub fn purge(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Purged> {
+pub fn purge(server: &Server, caller: &Caller, input: &Input<Named>) -> Answer<Purged> {
     let (person, asked) = (caller.opener()?, input.json()?);
     let purged = server.change(|change| {
         change.record(caller.event("purged", &[], vec![asked.name.clone()]));
@@ -240,7 +273,7 @@ struct Version {
     current: bool,
 }
 
-pub fn versions(server: &Server, caller: &Caller, input: &Input<Asked>) -> Answer<Versions> {
+pub fn versions(server: &Server, caller: &Caller, input: &Input<Named>) -> Answer<Versions> {
     let (person, asked) = (caller.opener()?, input.json()?);
     let all = server.store.versions(&person.id, &asked.name)?;
     let one = |v: &vault::Version| Version {

@@ -8,8 +8,9 @@ use axum::body::Bytes;
 use axum::http::Method;
 use axum::routing::MethodRouter;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -20,6 +21,8 @@ pub struct Input<B = ()> {
     path: HashMap<String, String>,
     query: HashMap<String, String>,
     pub body: Bytes,
+    /// Whether a body can only be an object.
+    object: bool,
     is: PhantomData<fn() -> B>,
 }
 
@@ -38,7 +41,7 @@ impl Input {
                 kept.insert(name, says);
             }
         }
-        Ok(Input { path, query: kept, body, is: PhantomData })
+        Ok(Input { path, query: kept, body, object: false, is: PhantomData })
     }
 }
 
@@ -65,6 +68,10 @@ impl<B> Input<B> {
 impl<B: DeserializeOwned> Input<B> {
     /// The body, which comes with any content type or none. What does not fit is told by its place, never by its value.
     pub fn json(&self) -> Result<B> {
+        // serde would take an array for the fields in their order.
+        if self.object && self.body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+            return Err(Problem::bad("the body is a list, where an object is needed"));
+        }
         serde_json::from_slice(&self.body).map_err(|e| {
             let what = if e.is_data() { "has not the fields that are needed" } else { "is no JSON" };
             Problem::bad(format!("the body {what} (line {}, column {})", e.line(), e.column()))
@@ -78,6 +85,9 @@ pub struct Parameter {
     pub is: Is,
     pub summary: &'static str,
 }
+
+/// The most that a number in a query can be: what JSON, R and JavaScript know exactly.
+pub const MOST: u64 = (1 << 53) - 1;
 
 /// What a parameter in the query can be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,7 +105,9 @@ impl Parameter {
             Is::Flag if !["true", "false"].iter().any(|flag| says.eq_ignore_ascii_case(flag)) => {
                 Err(Problem::bad(format!("{name} is true or false")))
             }
-            Is::Count if says.parse::<usize>().is_err() => Err(Problem::bad(format!("{name} is not a number"))),
+            Is::Count if !says.parse().is_ok_and(|count: u64| count <= MOST) => {
+                Err(Problem::bad(format!("{name} is a whole number from 0 to {MOST}")))
+            }
             _ => Ok(()),
         }
     }
@@ -147,9 +159,9 @@ impl Route {
         B: JsonSchema + 'static,
         A: JsonSchema + Serialize + 'static,
     {
-        let run = move |server: &Server, caller: &Caller, input: Input| {
-            let Input { path, query, body, is: _ } = input;
-            let answer = handler(server, caller, &Input { path, query, body, is: PhantomData })?;
+        let object = B::json_schema(&mut SchemaGenerator::default()).get("type").is_some_and(|is| is == "object");
+        let run = move |server: &Server, caller: &Caller, Input { path, query, body, .. }: Input| {
+            let answer = handler(server, caller, &Input { path, query, body, object, is: PhantomData })?;
             serde_json::to_vec(&answer).map_err(|_| Problem::internal("an answer cannot be encoded"))
         };
         let none = std::any::TypeId::of::<B>() == std::any::TypeId::of::<()>();
@@ -205,7 +217,84 @@ fn schema_of<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Schema {
     schemas.subschema_for::<T>()
 }
 
+/// A `T` within a body that is an object: serde would take an array, too, for the fields in their order.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Object<T>, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Object<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        T::json_schema(schemas)
+    }
+}
+
 /// An answer that says nothing: some clients need a JSON object.
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Done {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_no_arrays() {
+        #[derive(Deserialize)]
+        struct Pair {
+            a: String,
+            b: Option<u8>,
+        }
+        let read = |text: &str| serde_json::from_str::<Vec<Object<Pair>>>(text);
+        let [Object(pair)] = &read(r#"[{"a": "x", "b": 1}]"#).unwrap()[..] else { unreachable!() };
+        assert_eq!((pair.a.as_str(), pair.b), ("x", Some(1)));
+        for bad in [r#"[["x", 1]]"#, "[5]", "[null]", r#"[{"b": 1}]"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_query_says_what_is_asked_for() {
+        const KNOWN: &[Parameter] = &[
+            Parameter { name: "flag", is: Is::Flag, summary: "" },
+            Parameter { name: "count", is: Is::Count, summary: "" },
+            Parameter { name: "text", is: Is::Text, summary: "" },
+        ];
+        let input =
+            |name: &str, says: &str| Input::new(HashMap::new(), vec![(name.into(), says.into())], Bytes::new(), KNOWN);
+        assert!(["True", "true", "TRUE"].iter().all(|says| input("flag", says).unwrap().flag("flag")));
+        assert!(["False", "false", "FALSE"].iter().all(|says| !input("flag", says).unwrap().flag("flag")));
+        assert!(["", "1", "yes"].iter().all(|says| input("flag", says).is_err()));
+        assert_eq!(input("count", "9007199254740991").unwrap().count("count"), Some(9_007_199_254_740_991));
+        assert!(["", "-1", "1.5", "9007199254740992", "x"].iter().all(|says| input("count", says).is_err()));
+        assert_eq!(input("text", "").unwrap().text("text"), Some(""));
+        // What a route does not name it does not see.
+        assert_eq!(input("other", "x").unwrap().text("other"), None);
+    }
+}

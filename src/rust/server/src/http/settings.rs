@@ -1,5 +1,6 @@
 //! The document of a user's settings, in which DSS's clients edit secrets: they send back the whole of what they were
 //! given. What stands for a value there is a token, and a save is merged with what others have saved meanwhile.
+use super::route::Object;
 use super::{Answer, Input};
 use crate::identity::Caller;
 use crate::people::{self, Person};
@@ -18,7 +19,7 @@ use vault::{Change, Token, Transaction};
 #[schemars(rename = "WantedSettings")]
 pub struct Document {
     #[serde(default)]
-    secrets: Option<Vec<Edited>>,
+    secrets: Option<Vec<Object<Edited>>>,
     /// Which secrets, in which versions, the editor was given.
     #[serde(default, rename = "dkusecretsRevision")]
     revision: Option<String>,
@@ -215,7 +216,7 @@ fn merge(
     change: &mut Transaction,
     caller: &Caller,
     person: &Person,
-    secrets: &[Edited],
+    secrets: &[Object<Edited>],
     revision: Option<&str>,
 ) -> Result<()> {
     caller.opener()?;
@@ -232,7 +233,8 @@ fn merge(
     }
     let before: BTreeMap<people::Id, u64> = before.into_iter().collect();
     // The last of two of the same name counts, as DSS's clients replace by dropping and adding.
-    let edited: BTreeMap<&str, &str> = secrets.iter().map(|s| (s.name.as_str(), s.value.as_str())).collect();
+    let edited: BTreeMap<&str, &str> =
+        secrets.iter().map(|Object(secret)| (secret.name.as_str(), secret.value.as_str())).collect();
     let mut steps = Vec::new();
     for (&name, &value) in &edited {
         let current = now.iter().find(|token| token.name == name);
