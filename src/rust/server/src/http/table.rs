@@ -117,7 +117,13 @@ fn ours() -> Vec<Route> {
         Route::new(POST, "/secrets/restore", "Restore a removed secret, or an earlier version", own::restore)
             .or(&[404, 409]),
         Route::new(POST, "/secrets/rename", "Give a secret another name", own::rename).or(&[404, 409]),
-        Route::new(POST, "/secrets/purge", "Destroy a secret for good", own::purge).or(&[404]),
+        Route::new(
+            POST,
+            "/secrets/purge",
+            "Destroy what is kept for undoing: older versions, or a removed secret altogether",
+            own::purge,
+        )
+        .or(&[404]),
         Route::new(POST, "/secrets/versions", "The versions of a secret, without values", own::versions).or(&[404]),
         Route::new(GET, "/audit", "One's own events, newest first", own::audit).query(&[LIMIT]),
         Route::new(POST, "/keys/confirm", "Let a key that somebody else made open one's secrets", own::confirm_key)
