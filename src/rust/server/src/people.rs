@@ -247,12 +247,13 @@ pub fn remove(change: &mut Transaction, person: &Person) -> Result<()> {
     Ok(change.remove_person(&person.id)?)
 }
 
-/// Refuses to leave a store without an administrator, were this one to go.
+/// Refuses to leave a store without an administrator, were this one to go. Everybody is looked at only if this is one.
 fn keep_an_administrator(change: &Transaction, login: &str) -> Result<()> {
     let counts = |person: &Person| person.enabled && person.is_administrator();
-    let all: Vec<Person> = all(change, "person:")?;
-    let goes = all.iter().any(|person| person.login == login && counts(person));
-    if goes && !all.iter().any(|person| person.login != login && counts(person)) {
+    if person(change, login)?.is_none_or(|person| !counts(&person)) {
+        return Ok(());
+    }
+    if !all(change, "person:")?.iter().any(|person: &Person| person.login != login && counts(person)) {
         return Err(Problem::bad(format!("{login} is the last administrator: make another first")));
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::server::Server;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vault::Transaction;
 use zeroize::Zeroizing;
 
 /// A person as lists have them.
@@ -75,22 +76,20 @@ pub struct NewUser {
     password: Option<Zeroizing<String>>,
 }
 
-fn add(server: &Server, caller: &Caller, wanted: &NewUser) -> Result<Person> {
+fn add(change: &mut Transaction, caller: &Caller, wanted: &NewUser) -> Result<Person> {
     if wanted.password.as_ref().is_some_and(|password| !password.is_empty()) {
         return Err(Problem::bad(
             "password: nobody signs in by a password yet; leave it empty, and make a key or link a user id",
         ));
     }
-    server.change(|change| {
-        let mut person = people::add(change, &wanted.login)?;
-        person.display_name = wanted.display_name.clone().unwrap_or(person.display_name);
-        person.email = wanted.email.clone().unwrap_or_default();
-        person.profile = wanted.profile.clone().unwrap_or(person.profile);
-        person.groups.clone_from(&wanted.groups);
-        people::save(change, &person)?;
-        change.record(caller.event("user added", &[person.id], vec![person.login.clone()]));
-        Ok(person)
-    })
+    let mut person = people::add(change, &wanted.login)?;
+    person.display_name = wanted.display_name.clone().unwrap_or(person.display_name);
+    person.email = wanted.email.clone().unwrap_or_default();
+    person.profile = wanted.profile.clone().unwrap_or(person.profile);
+    person.groups.clone_from(&wanted.groups);
+    people::save(change, &person)?;
+    change.record(caller.event("user added", &[person.id], vec![person.login.clone()]));
+    Ok(person)
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -101,7 +100,8 @@ pub struct Message {
 
 pub fn create(server: &Server, caller: &Caller, input: &Input<NewUser>) -> Answer<Message> {
     caller.administrator()?;
-    let person = add(server, caller, &input.json()?)?;
+    let wanted = input.json()?;
+    let person = server.change(|change| add(change, caller, &wanted))?;
     Ok(Message { msg: format!("Created user {}", person.login) })
 }
 
@@ -148,12 +148,21 @@ fn outcome(login: &str, done: Result<()>) -> Outcome {
     Outcome { login: login.into(), status, error }
 }
 
-/// One after the other: one that fails leaves the others be.
+/// One that fails leaves the others be: they are added together, or one after the other where one fails.
 pub fn create_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<NewUser>>>) -> Answer<Vec<Outcome>> {
     caller.administrator()?;
-    let all = input.json()?;
-    Ok(all.iter().map(|Object(wanted)| outcome(&wanted.login, add(server, caller, wanted).map(drop))).collect())
+    let mut outcomes = Vec::new();
+    for some in input.json()?.chunks(AT_ONCE) {
+        let all = server.change(|change| some.iter().try_for_each(|Object(new)| add(change, caller, new).map(drop)));
+        let together = all.is_ok();
+        let alone = |new: &NewUser| server.change(|change| add(change, caller, new).map(drop));
+        outcomes.extend(some.iter().map(|Object(new)| outcome(&new.login, if together { Ok(()) } else { alone(new) })));
+    }
+    Ok(outcomes)
 }
+
+/// How many are added in one change: others wait as long as it takes.
+const AT_ONCE: usize = 100;
 
 /// A user's settings, and whose they are.
 #[derive(Deserialize, JsonSchema)]

@@ -10,14 +10,15 @@ mod runs;
 mod settings;
 mod table;
 
-use crate::identity::{Peer, authenticate};
-use crate::problem::Problem;
+use crate::identity::{Caller, Peer, authenticate};
+use crate::problem::{Problem, Result};
 use crate::server::Server;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, Query, RawPathParams, Request, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use route::{Answer, Handler, Input, Parameter};
@@ -76,58 +77,81 @@ async fn dispatch(
     known: &'static [Parameter],
 ) -> Response {
     let (head, body) = request.into_parts();
-    let Some(ConnectInfo(peer)) = head.extensions.get::<ConnectInfo<Peer>>().copied() else {
-        return Problem::internal("a connection without another end").into_response();
-    };
-    let route = head.uri.path().to_owned();
-    let may_appear = route != OWNER;
-    let server = app.server.clone();
-    let caller = tokio::task::spawn_blocking(move || authenticate(&server, &head.headers, peer, may_appear));
-    let caller = match caller.await {
-        Ok(Ok(caller)) => caller,
-        Ok(Err(problem)) => return problem.into_response(),
-        Err(_) => return Problem::internal("internal error: please report it").into_response(),
-    };
-    let Ok(parts) = parts else {
-        return Problem::bad("the path of the request is no text").into_response();
-    };
-    let path = parts.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let Ok(Query(query)) = Query::try_from_uri(&head.uri) else {
-        return Problem::bad("the query of the request is no text").into_response();
+    let asked = Asked { app, head, parts, handler, known };
+    // Without a body there is nothing to wait for in between: going to another thread twice would cost as much as a read.
+    if body.is_end_stream() {
+        return answered(aside(move || asked.caller().and_then(|caller| asked.answer(&caller, Bytes::new()))).await);
+    }
+    let known = aside(move || asked.caller().map(|caller| (asked, caller))).await;
+    let (asked, caller) = match known {
+        Ok(known) => known,
+        Err(problem) => return problem.into_response(),
     };
     let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return Problem::too_large().into_response(),
         Err(_) => return Problem::bad("the body of the request did not come in time").into_response(),
     };
-    let Ok(place) = app.places.clone().try_acquire_owned() else {
-        return Problem::unavailable("the server has more to do than it can: try again").into_response();
-    };
-    let method = head.method;
-    let answer = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        let answer = Input::new(path, query, body, known).and_then(|input| handler(&app.server, &caller, input));
-        match &answer {
-            Ok(_) => app.server.was_here(&caller.name),
-            Err(problem) if problem.status == StatusCode::FORBIDDEN => {
-                app.server.was_refused(&caller.name);
-                let event = caller.event(&format!("{method} {route}"), &[], Vec::new());
-                app.server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
-            }
-            Err(_) => {}
-        }
-        answer
-    });
-    match answer.await {
-        Ok(Ok(answer)) => ([(CONTENT_TYPE, JSON)], answer).into_response(),
-        Ok(Err(problem)) => {
+    answered(aside(move || asked.answer(&caller, body)).await)
+}
+
+/// Does something where it keeps nobody else waiting. A panic's text may hold anything: it is not told.
+async fn aside<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|_| Err(Problem::internal("internal error: please report it")))
+}
+
+fn answered(answer: Result<Vec<u8>>) -> Response {
+    match answer {
+        Ok(answer) => ([(CONTENT_TYPE, JSON)], answer).into_response(),
+        Err(problem) => {
             if problem.status.is_server_error() {
                 tracing::error!(kind = problem.kind, "{}", problem.message);
             }
             problem.into_response()
         }
-        // A panic's text may hold anything: it is not told.
-        Err(_) => Problem::internal("internal error: please report it").into_response(),
+    }
+}
+
+/// A request but for its body.
+struct Asked {
+    app: App,
+    head: Parts,
+    parts: PathParts,
+    handler: Handler,
+    known: &'static [Parameter],
+}
+
+impl Asked {
+    fn caller(&self) -> Result<Caller> {
+        let peer = self.head.extensions.get::<ConnectInfo<Peer>>();
+        let ConnectInfo(peer) = peer.ok_or_else(|| Problem::internal("a connection without another end"))?;
+        authenticate(&self.app.server, &self.head.headers, *peer, self.head.uri.path() != OWNER)
+    }
+
+    fn answer(&self, caller: &Caller, body: Bytes) -> Result<Vec<u8>> {
+        let server = &self.app.server;
+        let busy = |_| Problem::unavailable("the server has more to do than it can: try again");
+        let _place = self.app.places.try_acquire().map_err(busy)?;
+        let answer = self.input(body).and_then(|input| (self.handler)(server, caller, input));
+        match &answer {
+            Ok(_) => server.was_here(&caller.name),
+            Err(problem) if problem.status == StatusCode::FORBIDDEN => {
+                server.was_refused(&caller.name);
+                let event = caller.event(&format!("{} {}", self.head.method, self.head.uri.path()), &[], Vec::new());
+                server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+
+    fn input(&self, body: Bytes) -> Result<Input> {
+        let no_text = |what: &str| Problem::bad(format!("the {what} of the request is no text"));
+        let parts = self.parts.as_ref().map_err(|_| no_text("path"))?;
+        let path = parts.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|_| no_text("query"))?;
+        Input::new(path, query, body, self.known)
     }
 }
 
