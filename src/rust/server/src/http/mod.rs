@@ -67,8 +67,8 @@ type PathParts = std::result::Result<RawPathParams, RawPathParamsRejection>;
 
 type Later = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// What is done for every request: who asks is known before the body is read, which has an end in length and time; then
-/// there is a place for it, and the work is done where it keeps nobody else waiting.
+/// What is done for every request: who asks is known before the body is read, which has an end in length and time, and the
+/// work is done where it keeps nobody else waiting.
 async fn dispatch(
     app: App,
     parts: PathParts,
@@ -77,27 +77,39 @@ async fn dispatch(
     known: &'static [Parameter],
 ) -> Response {
     let (head, body) = request.into_parts();
+    let places = app.places.clone();
     let asked = Asked { app, head, parts, handler, known };
     // Without a body there is nothing to wait for in between: going to another thread twice would cost as much as a read.
     if body.is_end_stream() {
-        return answered(aside(move || asked.caller().and_then(|caller| asked.answer(&caller, Bytes::new()))).await);
+        return answered(
+            aside(&places, move || asked.caller().and_then(|caller| asked.answer(&caller, Bytes::new()))).await,
+        );
     }
-    let known = aside(move || asked.caller().map(|caller| (asked, caller))).await;
-    let (asked, caller) = match known {
-        Ok(known) => known,
-        Err(problem) => return problem.into_response(),
+    let (asked, caller) = match aside(&places, move || asked.caller().map(|caller| (asked, caller))).await {
+        Ok(both) => both,
+        Err(problem) => return answered(Err(problem)),
     };
     let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return Problem::too_large().into_response(),
         Err(_) => return Problem::bad("the body of the request did not come in time").into_response(),
     };
-    answered(aside(move || asked.answer(&caller, body)).await)
+    answered(aside(&places, move || asked.answer(&caller, body)).await)
 }
 
-/// Does something where it keeps nobody else waiting. A panic's text may hold anything: it is not told.
-async fn aside<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(act).await;
+/// Does something where it keeps nobody else waiting, if there is a place for it: what waits is bounded. A panic's text may
+/// hold anything: it is not told.
+async fn aside<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    act: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let place = places.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::unavailable("the server has more to do than it can: try again"))?;
+    let work = move || {
+        let _place = place;
+        act()
+    };
+    let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Problem::internal("internal error: please report it")))
 }
 
@@ -131,8 +143,6 @@ impl Asked {
 
     fn answer(&self, caller: &Caller, body: Bytes) -> Result<Vec<u8>> {
         let server = &self.app.server;
-        let busy = |_| Problem::unavailable("the server has more to do than it can: try again");
-        let _place = self.app.places.try_acquire().map_err(busy)?;
         let answer = self.input(body).and_then(|input| (self.handler)(server, caller, input));
         match &answer {
             Ok(_) => server.was_here(&caller.name),
