@@ -202,3 +202,24 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The version of DSS whose API this is like.
 pub const DSS_VERSION: &str = "13.0.0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_a_panic_tells_nothing() {
+        let places = Arc::new(Semaphore::new(1));
+        assert_eq!(aside(&places, || Ok(5)).await.unwrap(), 5);
+        let panicked = aside(&places, || -> Result<()> { panic!("a value") }).await.unwrap_err();
+        assert_eq!(panicked.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!panicked.message.contains("a value"));
+        // The place was given back; while somebody has it, others are told to come again.
+        let held = places.clone().try_acquire_owned().unwrap();
+        let refused = answered(aside(&places, || Ok(Vec::new())).await);
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key("retry-after"));
+        drop(held);
+        assert_eq!(answered(aside(&places, || Ok(Vec::new())).await).status(), StatusCode::OK);
+    }
+}
