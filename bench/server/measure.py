@@ -297,7 +297,7 @@ def machine():
     program = subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout.split("\n")[0]
     print("# Results of the server\n")
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({model[1] if model else 'unknown'}), {program.split('[')[0].strip()},")
-    print(f"{ROUNDS} rounds of {SECONDS} s each. Made by `make bench-server`; [README.md](../README.md) says what is measured.\n")
+    print(f"{ROUNDS} rounds of {SECONDS} s each. Made by `make bench-server`; [README.md](README.md) says what is measured.\n")
 
 
 machine()
