@@ -56,10 +56,13 @@ check: dist ## R CMD check --as-cran on that tarball
 bench: ## measure beside keyring's file backend and beside the limit, as a table
 	@sh bench/run.sh
 
+bench-server: ## measure the server beside others, and with many people, as tables
+	@sh bench/server/run.sh
+
 clean: ## remove everything that was built
 	rm -rf .build src/rust/target src/rust/.cargo src/rust/vendor src/*.o src/*.so src/Makevars src/program
 
 lib:
 	@mkdir -p $(LIB)
 
-.PHONY: help demo test install-deps install document lint dist check bench clean lib
+.PHONY: help demo test install-deps install document lint dist check bench bench-server clean lib

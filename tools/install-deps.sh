@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs from Debian what a task needs and this machine does not have:
-#   install-deps.sh [demo] [test] [check] [bench]
+#   install-deps.sh [demo] [test] [check] [bench] [bench-server]
 set -eu
 
 fail() {
@@ -16,7 +16,8 @@ for task in "$@"; do
     test) packages="$packages git keyutils locales strace python3 python3-venv r-cran-testthat r-cran-withr r-cran-callr r-cran-httpuv r-cran-roxygen2" ;;
     check) packages="$packages git python3 qpdf tidy devscripts pandoc r-cran-knitr r-cran-rmarkdown r-cran-testthat r-cran-withr r-cran-callr r-cran-httpuv" ;;
     bench) packages="$packages r-cran-keyring r-cran-bench" ;;
-    *) fail "no such task: $task (demo, test, check, bench)" ;;
+    bench-server) packages="$packages curl libssl-dev pkg-config python3 python3-venv r-cran-bench wrk" ;;
+    *) fail "no such task: $task (demo, test, check, bench, bench-server)" ;;
     esac
 done
 

@@ -4,13 +4,15 @@ use crate::identity;
 use crate::people::{self, ApiKey, Group, Person};
 use crate::problem::{Problem, Result};
 use crate::server::{Server, event, now};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use vault::{Event, Store};
 
 /// A command of the store's owner.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// The first people of a new store.
@@ -128,7 +130,7 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
         Command::KeyList { user } => {
             let all = people::keys(&server.store)?;
             let wanted = all.iter().filter(|(_, key)| user.is_none() || key.user == *user);
-            Ok(wanted.map(|(_, key)| crate::http::described(key)).collect())
+            Ok(wanted.map(|(_, key)| json!(crate::http::described(key))).collect())
         }
         Command::KeyRevoke { id } => {
             let found = people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == *id);
@@ -142,7 +144,7 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
         }
         Command::AuditList { most } => {
             let all = server.store.events(*most)?;
-            Ok(all.iter().map(|(number, event)| event_json(*number, event)).collect())
+            Ok(all.into_iter().map(|(number, event)| json!(EventShown::new(number, event))).collect())
         }
         Command::AuditVerify => Ok(json!({ "events": server.store.verify_events()?, "verified": true })),
         Command::Verify => Ok(json!({ "values": server.store.verify()?, "verified": true })),
@@ -221,18 +223,27 @@ fn person_json(person: &Person) -> Value {
 }
 
 /// An event as it is shown.
-pub fn event_json(number: u64, event: &Event) -> Value {
-    let claims: serde_json::Map<String, Value> =
-        event.claims.iter().map(|(name, says)| (name.clone(), says.as_str().into())).collect();
-    json!({
-        "seq": number,
-        "time": event.time,
-        "who": event.who,
-        "behalf": event.behalf,
-        "from": event.from,
-        "action": event.action,
-        "names": event.names,
-        "outcome": event.outcome,
-        "claims": claims,
-    })
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Event", deny_unknown_fields)]
+pub struct EventShown {
+    seq: u64,
+    /// In milliseconds since 1970.
+    time: i64,
+    who: String,
+    /// Whose credential was used, if `who` acted as somebody else.
+    behalf: Option<String>,
+    from: String,
+    action: String,
+    /// Names of secrets, keys or people, whichever it is about.
+    names: Vec<String>,
+    outcome: String,
+    /// What the caller said of itself.
+    claims: BTreeMap<String, String>,
+}
+
+impl EventShown {
+    pub fn new(seq: u64, event: Event) -> EventShown {
+        let Event { time, who, behalf, from, action, names, outcome, claims, .. } = event;
+        EventShown { seq, time, who, behalf, from, action, names, outcome, claims: claims.into_iter().collect() }
+    }
 }

@@ -1,6 +1,7 @@
 //! Who there is: people, groups, their keys, and the rules of the store. Each is a JSON document in the store's sealed
 //! directory, so that whoever writes to the database without the root key cannot make himself somebody.
 use crate::problem::{Problem, Result};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -95,10 +96,11 @@ pub struct ApiKey {
 }
 
 /// A group: a name that people share. It grants nothing, but for that of the administrators.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     pub name: String,
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(with = "Option<String>")]
     pub description: String,
 }
 
@@ -245,12 +247,13 @@ pub fn remove(change: &mut Transaction, person: &Person) -> Result<()> {
     Ok(change.remove_person(&person.id)?)
 }
 
-/// Refuses to leave a store without an administrator, were this one to go.
+/// Refuses to leave a store without an administrator, were this one to go. Everybody is looked at only if this is one.
 fn keep_an_administrator(change: &Transaction, login: &str) -> Result<()> {
     let counts = |person: &Person| person.enabled && person.is_administrator();
-    let all: Vec<Person> = all(change, "person:")?;
-    let goes = all.iter().any(|person| person.login == login && counts(person));
-    if goes && !all.iter().any(|person| person.login != login && counts(person)) {
+    if person(change, login)?.is_none_or(|person| !counts(&person)) {
+        return Ok(());
+    }
+    if !all(change, "person:")?.iter().any(|person: &Person| person.login != login && counts(person)) {
         return Err(Problem::bad(format!("{login} is the last administrator: make another first")));
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! What can go wrong, as a caller over HTTP and a shell see it.
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use vault::Error;
 
 /// A refusal or a failure: it names the thing and the way out, never a value or a key.
@@ -13,8 +14,41 @@ pub struct Problem {
     /// The kinds that R makes its conditions of.
     pub kind: &'static str,
     pub message: String,
-    /// Further fields of the answer.
-    fields: Option<Box<Map<String, Value>>>,
+    details: Box<Details>,
+}
+
+/// A problem as it goes over the wire.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Problem")]
+pub struct Shown<'p> {
+    error_type: &'p str,
+    message: &'p str,
+    detailed_message: &'p str,
+    kind: &'p str,
+    #[serde(flatten)]
+    details: &'p Details,
+}
+
+/// What tells more of some kinds.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct Details {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Names that are close to one that is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close: Option<Vec<String>>,
+    /// Whether a name stands for a removed secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    /// The version that was expected, in a conflict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<u64>,
+    /// The version that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<u64>,
 }
 
 pub type Result<T> = std::result::Result<T, Problem>;
@@ -29,7 +63,7 @@ const INTERNAL: &str = "dkusecrets.InternalException";
 
 impl Problem {
     fn new(status: StatusCode, error_type: &'static str, kind: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, error_type, kind, message: message.into(), fields: None }
+        Problem { status, error_type, kind, message: message.into(), details: Box::default() }
     }
 
     /// A credential that is missing, wrong, over or revoked.
@@ -48,6 +82,16 @@ impl Problem {
     /// No such path: what R takes for a server of another kind has no kind.
     pub fn no_route(path: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, NOT_FOUND, "no_route", format!("there is nothing at {path}"))
+    }
+
+    /// Something there that is asked in another way; the answer says how.
+    pub fn no_method() -> Problem {
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            NOT_FOUND,
+            "no_route",
+            "what is here is not asked by this method: the header Allow says by which",
+        )
     }
 
     pub fn exists(message: impl Into<String>) -> Problem {
@@ -81,26 +125,22 @@ impl Problem {
     }
 
     /// As it goes over the wire.
-    pub fn to_json(&self) -> Value {
-        let mut all = json!({
-            "errorType": self.error_type,
-            "message": self.message,
-            "detailedMessage": self.message,
-            "kind": self.kind,
-        });
-        if let (Some(all), Some(fields)) = (all.as_object_mut(), &self.fields) {
-            all.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
+    pub fn shown(&self) -> Shown<'_> {
+        Shown {
+            error_type: self.error_type,
+            message: &self.message,
+            detailed_message: &self.message,
+            kind: self.kind,
+            details: &self.details,
         }
-        all
     }
 
     fn of_kind(self, kind: &'static str) -> Problem {
         Problem { kind, ..self }
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
-        self.fields.get_or_insert_default().insert(name.into(), value.into());
-        self
+    fn with(self, details: Details) -> Problem {
+        Problem { details: Box::new(details), ..self }
     }
 }
 
@@ -111,16 +151,22 @@ impl From<Error> for Problem {
         let plain = |status, error_type| Problem::new(status, error_type, kind, message.clone());
         match error {
             Error::NotFound { name, close, removed } => {
-                plain(StatusCode::NOT_FOUND, NOT_FOUND).with("name", name).with("close", close).with("removed", removed)
+                let details =
+                    Details { name: Some(name), close: Some(close), removed: Some(removed), ..Details::default() };
+                plain(StatusCode::NOT_FOUND, NOT_FOUND).with(details)
             }
             Error::NoVersion { name, version, .. } => {
-                plain(StatusCode::NOT_FOUND, NOT_FOUND).with("name", name).with("version", version)
+                let details = Details { name: Some(name), version: Some(version), ..Details::default() };
+                plain(StatusCode::NOT_FOUND, NOT_FOUND).with(details)
             }
             Error::Exists { name, removed } => {
-                plain(StatusCode::CONFLICT, CONFLICT).with("name", name).with("removed", removed)
+                let details = Details { name: Some(name), removed: Some(removed), ..Details::default() };
+                plain(StatusCode::CONFLICT, CONFLICT).with(details)
             }
             Error::Conflict { name, expected, found } => {
-                plain(StatusCode::CONFLICT, CONFLICT).with("name", name).with("expected", expected).with("found", found)
+                let details =
+                    Details { name: Some(name), expected: Some(expected), found: Some(found), ..Details::default() };
+                plain(StatusCode::CONFLICT, CONFLICT).with(details)
             }
             Error::VaultExists(_) => plain(StatusCode::CONFLICT, CONFLICT),
             // Whose credential it was is gone: as after the removal, so in the middle of it.
@@ -138,7 +184,7 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, axum::Json(self.to_json())).into_response();
+        let mut response = (self.status, axum::Json(self.shown())).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

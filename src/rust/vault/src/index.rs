@@ -226,8 +226,9 @@ impl<E: Entry> Index<E> {
     }
 
     pub(crate) fn set_number(&mut self, field: u32, value: u64) {
-        self.manifest.extra.retain(|(number, _)| *number != field);
-        self.manifest.extra.push((field, ByteBuf::from(value.to_be_bytes())));
+        let extra = &mut Arc::make_mut(&mut self.manifest).extra;
+        extra.retain(|(number, _)| *number != field);
+        extra.push((field, ByteBuf::from(value.to_be_bytes())));
     }
 
     /// Opens every page.

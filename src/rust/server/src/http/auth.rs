@@ -1,77 +1,162 @@
 //! Who one is, with one's secrets; one's own tickets and keys.
+use super::route::Done;
 use super::{Answer, DSS_VERSION, Input};
 use crate::identity::{Caller, Source};
 use crate::people::{self, ApiKey, Person};
 use crate::problem::{Problem, Result};
 use crate::server::{Server, now};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+/// Who is asking, in DSS's words. A key of nobody has the first three only.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Info {
+    auth_source: &'static str,
+    /// The administrator who acts as this person.
+    via: Vec<String>,
+    auth_identifier: String,
+    #[serde(flatten)]
+    person: Option<InfoOfPerson>,
+    /// If they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets: Option<Vec<Revealed>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct InfoOfPerson {
+    groups: Vec<String>,
+    user_profile: String,
+    #[serde(rename = "associatedDSSUser")]
+    associated_dss_user: String,
+    user_for_impersonation: String,
+}
+
+/// A secret with its value.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Revealed {
+    key: String,
+    #[serde(serialize_with = "exposed")]
+    #[schemars(with = "String")]
+    value: vault::Value,
+}
+
+/// Writes a value into an answer, which is what it was asked for.
+pub fn exposed<S: Serializer>(value: &vault::Value, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(value.expose())
+}
 
 /// `GET /auth/info`: in DSS's words.
-pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer<Info> {
     let source = match caller.source {
         Source::Key => "PERSONAL_API_KEY",
         Source::Ticket => "TICKET",
         Source::Kernel => "OS_USER",
     };
-    let via: Vec<&String> = caller.acting.iter().collect();
-    let Some(person) = &caller.person else {
-        return Ok(json!({ "authSource": source, "via": via, "authIdentifier": caller.name }));
+    let mut info = Info {
+        auth_source: source,
+        via: caller.acting.iter().cloned().collect(),
+        auth_identifier: caller.name.clone(),
+        person: None,
+        secrets: None,
     };
-    let mut info = json!({
-        "authSource": source,
-        "via": via,
-        "authIdentifier": person.login,
-        "groups": person.groups,
-        "userProfile": person.profile,
-        "associatedDSSUser": person.login,
-        "userForImpersonation": person.login,
+    let Some(person) = &caller.person else { return Ok(info) };
+    info.person = Some(InfoOfPerson {
+        groups: person.groups.clone(),
+        user_profile: person.profile.clone(),
+        associated_dss_user: person.login.clone(),
+        user_for_impersonation: person.login.clone(),
     });
     if input.flag("withSecrets") {
-        let person = caller.opener()?;
-        let all = server.store.get_all(&person.id)?;
+        let all = server.store.get_all(&caller.opener()?.id)?;
         let names = all.iter().map(|secret| secret.name.clone()).collect();
         server.record(caller.event("read all", &[], names))?;
-        let one = |secret: &vault::Secret| json!({ "key": secret.name, "value": secret.value.expose() });
-        info["secrets"] = all.iter().map(one).collect();
+        info.secrets = Some(all.into_iter().map(|secret| Revealed { key: secret.name, value: secret.value }).collect());
     }
     Ok(info)
 }
 
+/// A ticket, which is told once.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Ticket {
+    #[schemars(with = "String")]
+    ticket: Zeroizing<String>,
+}
+
 /// `POST /auth/ticket`: a ticket that is what the caller is.
-pub fn ticket(server: &Server, caller: &Caller, _: &Input) -> Answer {
+pub fn ticket(server: &Server, caller: &Caller, _: &Input) -> Answer<Ticket> {
     let person = caller.someone()?;
     let (_, ticket) = server.issue_ticket(caller, person)?;
     server.record(caller.event("ticket", &[], Vec::new()))?;
-    Ok(json!({ "ticket": ticket.as_str() }))
+    Ok(Ticket { ticket })
+}
+
+/// What a server is, in DSS's words.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Instance {
+    dss_version: &'static str,
+    node_id: String,
+    node_name: &'static str,
+    node_type: &'static str,
 }
 
 /// `GET /instance-info`.
-pub fn instance(server: &Server, _: &Caller, _: &Input) -> Answer {
-    Ok(json!({
-        "dssVersion": DSS_VERSION,
-        "nodeId": server.store.info().id,
-        "nodeName": "dkusecrets",
-        "nodeType": "DESIGN",
-    }))
+pub fn instance(server: &Server, _: &Caller, _: &Input) -> Answer<Instance> {
+    let node_id = server.store.info().id;
+    Ok(Instance { dss_version: DSS_VERSION, node_id, node_name: "dkusecrets", node_type: "DESIGN" })
 }
 
 /// A key as it is listed: never the key itself.
-pub fn described(key: &ApiKey) -> Value {
-    json!({
-        "id": key.id,
-        "user": key.user,
-        "label": key.label,
-        "description": key.description,
-        "createdOn": key.created_on,
-        "createdBy": key.created_by,
-        "expiresOn": key.expires,
-        "confirmed": key.confirmed,
-    })
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Key")]
+pub struct Described {
+    pub id: String,
+    /// Whose it is; nobody's, if it is a key of nobody.
+    user: Option<String>,
+    label: String,
+    description: String,
+    /// In milliseconds since 1970.
+    created_on: i64,
+    created_by: String,
+    /// In milliseconds since 1970.
+    expires_on: Option<i64>,
+    /// Whether it opens secrets.
+    confirmed: bool,
+}
+
+/// A key that was just made, in the one answer that it is in.
+#[derive(Serialize, JsonSchema)]
+pub struct NewKey {
+    #[serde(flatten)]
+    described: Described,
+    #[schemars(with = "String")]
+    key: Zeroizing<String>,
+}
+
+pub fn described(key: &ApiKey) -> Described {
+    Described {
+        id: key.id.clone(),
+        user: key.user.clone(),
+        label: key.label.clone(),
+        description: key.description.clone(),
+        created_on: key.created_on,
+        created_by: key.created_by.clone(),
+        expires_on: key.expires,
+        confirmed: key.confirmed,
+    }
 }
 
 /// What is said of a key that is to be made or changed.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "WantedKey")]
 pub struct Wanted {
     #[serde(default)]
     pub label: Option<String>,
@@ -107,15 +192,13 @@ impl Wanted {
 }
 
 /// Stores a new key, and answers with it for the only time.
-pub fn store_key(server: &Server, caller: &Caller, key: &ApiKey) -> Answer {
+pub fn store_key(server: &Server, caller: &Caller, key: &ApiKey) -> Answer<NewKey> {
     let text = server.change(|change| {
         let about: Vec<people::Id> = key.person.into_iter().collect();
         change.record(caller.event("key made", &about, vec![key.id.clone()]));
         people::add_key(change, key)
     })?;
-    let mut made = described(key);
-    made["key"] = text.as_str().into();
-    Ok(made)
+    Ok(NewKey { described: described(key), key: text })
 }
 
 /// One of the caller's own keys, with its hash. Somebody else's is as one that is not there.
@@ -125,34 +208,34 @@ fn own(server: &Server, caller: &Caller, id: &str) -> Result<(String, ApiKey)> {
     found.ok_or_else(|| Problem::not_found(format!("there is no personal API key {id} of yours")))
 }
 
-pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer {
+pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer<Vec<Described>> {
     let me = caller.someone()?.id;
     let all = people::keys(&server.store)?;
     Ok(all.iter().filter(|(_, key)| key.person == Some(me)).map(|(_, key)| described(key)).collect())
 }
 
 /// A key can do what its owner can: who has a credential that opens nothing makes keys that open nothing.
-pub fn create_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn create_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answer<NewKey> {
     let person = caller.someone()?;
     if caller.acting.is_some() || caller.ends.is_some() {
         return Err(Problem::not_allowed(
             "a ticket, and whoever acts as somebody else, makes no key: it would outlive them",
         ));
     }
-    let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json::<Wanted>()? };
-    wanted.label = wanted.label.or_else(|| input.query.get("label").cloned());
+    let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json()? };
+    wanted.label = wanted.label.or_else(|| input.text("label").map(str::to_owned));
     let key = wanted.key(Some(person), caller, caller.opens)?;
     store_key(server, caller, &key)
 }
 
-pub fn key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn key(server: &Server, caller: &Caller, input: &Input) -> Answer<Described> {
     Ok(described(&own(server, caller, input.part("id"))?.1))
 }
 
 /// Only label and description change.
-pub fn save_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn save_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answer<Described> {
     let (hash, _) = own(server, caller, input.part("id"))?;
-    let wanted: Wanted = input.json()?;
+    let wanted = input.json()?;
     let key = server.change(|change| {
         let key = people::edit_key(change, &hash, |key| {
             key.label = wanted.label.unwrap_or(std::mem::take(&mut key.label));
@@ -164,13 +247,13 @@ pub fn save_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
     Ok(described(&key))
 }
 
-pub fn delete_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn delete_key(server: &Server, caller: &Caller, input: &Input) -> Answer<Done> {
     let (hash, key) = own(server, caller, input.part("id"))?;
     server.change(|change| {
         change.record(caller.event("key revoked", &[], vec![key.id.clone()]));
         people::remove_key(change, &hash)
     })?;
-    Ok(json!({}))
+    Ok(Done {})
 }
 
 /// Says that a key which somebody else has made for the caller is to open the caller's secrets.

@@ -3,22 +3,25 @@
 mod admin;
 mod auth;
 pub use auth::described;
+mod openapi;
 mod own;
+mod route;
 mod runs;
 mod settings;
+mod table;
 
 use crate::identity::{Caller, Peer, authenticate};
 use crate::problem::{Problem, Result};
 use crate::server::Server;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, OriginalUri, RawPathParams, Request, State};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{ConnectInfo, Query, RawPathParams, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use std::collections::HashMap;
+use route::{Answer, Handler, Input, Parameter};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tower::util::MapRequestLayer;
@@ -30,42 +33,6 @@ const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 /// Requests that are worked on or wait for it; more are told to come again.
 const MOST_REQUESTS: usize = 512;
 
-/// What a request says.
-pub struct Input {
-    path: HashMap<String, String>,
-    query: HashMap<String, String>,
-    body: Bytes,
-}
-
-impl Input {
-    /// A part of the path.
-    fn part(&self, name: &str) -> &str {
-        self.path.get(name).map_or("", String::as_str)
-    }
-
-    /// A flag in the query, which clients write as Python, JSON or R do; absent is false.
-    fn flag(&self, name: &str) -> bool {
-        self.query.get(name).is_some_and(|says| says.eq_ignore_ascii_case("true"))
-    }
-
-    fn number(&self, name: &str) -> Result<Option<usize>> {
-        let says = self.query.get(name).map(|says| says.parse());
-        says.transpose().map_err(|_| Problem::bad(format!("{name} is not a number")))
-    }
-
-    /// The body, which comes with any content type or none. What does not fit is told by its field, never by its value.
-    fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|e| {
-            let what = if e.is_data() { "has not the fields that are needed" } else { "is no JSON" };
-            Problem::bad(format!("the body {what} (line {}, column {})", e.line(), e.column()))
-        })
-    }
-}
-
-/// What a handler answers with: JSON.
-type Answer = Result<Value>;
-type Handler = fn(&Server, &Caller, &Input) -> Answer;
-
 /// What the routes share.
 #[derive(Clone)]
 struct App {
@@ -75,139 +42,126 @@ struct App {
 
 /// Everything, as a service that can be asked without a network.
 pub fn app(server: Arc<Server>) -> Service {
-    let dss = Router::new()
-        .route("/auth/info", get(handler(auth::info)))
-        .route("/auth/ticket", post(handler(auth::ticket)))
-        .route("/instance-info", get(handler(auth::instance)))
-        .route("/current-user", get(handler(settings::own)).put(handler(settings::save_own)))
-        .route("/users", get(handler(admin::infos)))
-        .route("/users/{login}", get(handler(admin::info)))
-        .route("/admin/users", get(handler(admin::list)).post(handler(admin::create)))
-        .route(
-            "/admin/users/actions/bulk",
-            post(handler(admin::create_many)).put(handler(admin::edit_many)).delete(handler(admin::delete_many)),
-        )
-        .route(
-            "/admin/users/{login}",
-            get(handler(settings::of_user)).put(handler(settings::save_user)).delete(handler(admin::delete)),
-        )
-        .route("/admin/users/{login}/activity", get(handler(admin::activity)))
-        .route("/admin/users-activity", get(handler(admin::activities)))
-        .route("/admin/groups", get(handler(admin::groups)).post(handler(admin::create_group)))
-        .route(
-            "/admin/groups/{name}",
-            get(handler(admin::group)).put(handler(admin::save_group)).delete(handler(admin::delete_group)),
-        )
-        .route("/personal-api-keys", get(handler(auth::keys)).post(handler(auth::create_key)))
-        // As clients up to version 9 have it, with the label in the query.
-        .route("/auth/personal-api-keys", get(handler(auth::keys)).post(handler(auth::create_key)))
-        .route(
-            "/personal-api-keys/{id}",
-            get(handler(auth::key)).put(handler(auth::save_key)).delete(handler(auth::delete_key)),
-        )
-        .route("/admin/personal-api-keys", get(handler(admin::all_keys)).post(handler(admin::create_key_for)))
-        .route("/admin/personal-api-keys/{id}", delete(handler(admin::delete_any_key)))
-        .merge(global_keys("/admin/global-api-keys"))
-        // As clients up to version 12 have it.
-        .merge(global_keys("/admin/globalAPIKeys"))
-        .route("/admin/audit/custom/{type}", post(handler(admin::custom_event)));
-    let ours = Router::new()
-        .route("/info", get(handler(own::info)))
-        .route("/secrets", get(handler(own::list)))
-        .route("/secrets/get", post(handler(own::get)))
-        .route("/secrets/set", post(handler(own::set)))
-        .route("/secrets/describe", post(handler(own::describe)))
-        .route("/secrets/remove", post(handler(own::remove)))
-        .route("/secrets/restore", post(handler(own::restore)))
-        .route("/secrets/rename", post(handler(own::rename)))
-        .route("/secrets/purge", post(handler(own::purge)))
-        .route("/secrets/versions", post(handler(own::versions)))
-        .route("/audit", get(handler(own::audit)))
-        .route("/keys/confirm", post(handler(own::confirm_key)))
-        .route("/tickets", post(handler(own::issue_ticket)))
-        .route("/tickets/{id}", delete(handler(own::revoke_ticket)))
-        .route("/owner", post(handler(own::command)))
-        .route("/runs", post(runs::begin));
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
-    let routes = Router::new()
-        .nest("/dip/publicapi", dss.clone())
-        .nest("/public/api", dss)
-        .nest("/dkusecrets/v1", ours)
+    let routes = table::router()
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
-        .method_not_allowed_fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
+        .method_not_allowed_fallback(|| async { Problem::no_method() })
         .with_state(App { server, places })
         .layer(axum::middleware::map_response(label));
     tower::Layer::layer(&MapRequestLayer::new(tidy as fn(Request) -> Request), routes)
 }
 
-fn global_keys(path: &str) -> Router<App> {
-    let all = get(handler(admin::global_keys)).post(handler(admin::create_global_key));
-    let one =
-        get(handler(admin::global_key)).put(handler(admin::save_global_key)).delete(handler(admin::delete_global_key));
-    Router::new().route(path, all).route(&format!("{path}/{{id}}"), one)
-}
-
 /// What [`app`] makes.
 pub type Service = tower::util::MapRequest<Router, fn(Request) -> Request>;
 
-fn handler(handler: Handler) -> impl Fn(State<App>, RawPathParams, Request) -> Later + Clone + Send + Sync + 'static {
-    move |State(app), params, request| Box::pin(dispatch(app, params, request, handler))
+/// A handler as axum calls it; of the query it sees what `known` names.
+fn handler(
+    handler: Handler,
+    known: &'static [Parameter],
+) -> impl Fn(State<App>, PathParts, Request) -> Later + Clone + Send + Sync + 'static {
+    move |State(app), parts, request| Box::pin(dispatch(app, parts, request, handler.clone(), known))
 }
+
+/// The parts of a path, unless they are no text.
+type PathParts = std::result::Result<RawPathParams, RawPathParamsRejection>;
 
 type Later = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// What is done for every request: who asks is known before the body is read, which has an end in length and time; then
-/// there is a place for it, and the work is done where it keeps nobody else waiting.
-async fn dispatch(app: App, params: RawPathParams, request: Request, handler: Handler) -> Response {
-    let path = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let query = axum::extract::Query::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default();
+/// What is done for every request: who asks is known before the body is read, which has an end in length and time, and the
+/// work is done where it keeps nobody else waiting.
+async fn dispatch(
+    app: App,
+    parts: PathParts,
+    request: Request,
+    handler: Handler,
+    known: &'static [Parameter],
+) -> Response {
     let (head, body) = request.into_parts();
-    let Some(ConnectInfo(peer)) = head.extensions.get::<ConnectInfo<Peer>>().copied() else {
-        return Problem::internal("a connection without another end").into_response();
-    };
-    // The whole path: nested routes see the rest only.
-    let route = head.extensions.get::<OriginalUri>().map_or(head.uri.path(), |uri| uri.0.path()).to_owned();
-    let may_appear = route != OWNER;
-    let server = app.server.clone();
-    let caller = tokio::task::spawn_blocking(move || authenticate(&server, &head.headers, peer, may_appear));
-    let caller = match caller.await {
-        Ok(Ok(caller)) => caller,
-        Ok(Err(problem)) => return problem.into_response(),
-        Err(_) => return Problem::internal("internal error: please report it").into_response(),
+    let places = app.places.clone();
+    let asked = Asked { app, head, parts, handler, known };
+    // Without a body there is nothing to wait for in between: going to another thread twice would cost as much as a read.
+    if body.is_end_stream() {
+        return answered(
+            aside(&places, move || asked.caller().and_then(|caller| asked.answer(&caller, Bytes::new()))).await,
+        );
+    }
+    let (asked, caller) = match aside(&places, move || asked.caller().map(|caller| (asked, caller))).await {
+        Ok(both) => both,
+        Err(problem) => return answered(Err(problem)),
     };
     let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return Problem::too_large().into_response(),
         Err(_) => return Problem::bad("the body of the request did not come in time").into_response(),
     };
-    let Ok(place) = app.places.clone().try_acquire_owned() else {
-        return Problem::unavailable("the server has more to do than it can: try again").into_response();
-    };
-    let method = head.method;
-    let answer = tokio::task::spawn_blocking(move || {
+    answered(aside(&places, move || asked.answer(&caller, body)).await)
+}
+
+/// Does something where it keeps nobody else waiting, if there is a place for it: what waits is bounded. A panic's text may
+/// hold anything: it is not told.
+async fn aside<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    act: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let place = places.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::unavailable("the server has more to do than it can: try again"))?;
+    let work = move || {
         let _place = place;
-        let answer = handler(&app.server, &caller, &Input { path, query, body });
-        match &answer {
-            Ok(_) => app.server.was_here(&caller.name),
-            Err(problem) if problem.status == StatusCode::FORBIDDEN => {
-                app.server.was_refused(&caller.name);
-                let event = caller.event(&format!("{method} {route}"), &[], Vec::new());
-                app.server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
-            }
-            Err(_) => {}
-        }
-        answer
-    });
-    match answer.await {
-        Ok(Ok(answer)) => axum::Json(answer).into_response(),
-        Ok(Err(problem)) => {
+        act()
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Problem::internal("internal error: please report it")))
+}
+
+fn answered(answer: Result<Vec<u8>>) -> Response {
+    match answer {
+        Ok(answer) => ([(CONTENT_TYPE, JSON)], answer).into_response(),
+        Err(problem) => {
             if problem.status.is_server_error() {
                 tracing::error!(kind = problem.kind, "{}", problem.message);
             }
             problem.into_response()
         }
-        // A panic's text may hold anything: it is not told.
-        Err(_) => Problem::internal("internal error: please report it").into_response(),
+    }
+}
+
+/// A request but for its body.
+struct Asked {
+    app: App,
+    head: Parts,
+    parts: PathParts,
+    handler: Handler,
+    known: &'static [Parameter],
+}
+
+impl Asked {
+    fn caller(&self) -> Result<Caller> {
+        let peer = self.head.extensions.get::<ConnectInfo<Peer>>();
+        let ConnectInfo(peer) = peer.ok_or_else(|| Problem::internal("a connection without another end"))?;
+        authenticate(&self.app.server, &self.head.headers, *peer, self.head.uri.path() != OWNER)
+    }
+
+    fn answer(&self, caller: &Caller, body: Bytes) -> Result<Vec<u8>> {
+        let server = &self.app.server;
+        let answer = self.input(body).and_then(|input| (self.handler)(server, caller, input));
+        match &answer {
+            Ok(_) => server.was_here(&caller.name),
+            Err(problem) if problem.status == StatusCode::FORBIDDEN => {
+                server.was_refused(&caller.name);
+                let event = caller.event(&format!("{} {}", self.head.method, self.head.uri.path()), &[], Vec::new());
+                server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+
+    fn input(&self, body: Bytes) -> Result<Input> {
+        let no_text = |what: &str| Problem::bad(format!("the {what} of the request is no text"));
+        let parts = self.parts.as_ref().map_err(|_| no_text("path"))?;
+        let path = parts.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|_| no_text("query"))?;
+        Input::new(path, query, body, self.known)
     }
 }
 
@@ -244,5 +198,28 @@ async fn label(mut response: Response) -> Response {
     response
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// The version of DSS whose API this is like.
 pub const DSS_VERSION: &str = "13.0.0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_a_panic_tells_nothing() {
+        let places = Arc::new(Semaphore::new(1));
+        assert_eq!(aside(&places, || Ok(5)).await.unwrap(), 5);
+        let panicked = aside(&places, || -> Result<()> { panic!("a value") }).await.unwrap_err();
+        assert_eq!(panicked.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!panicked.message.contains("a value"));
+        // The place was given back; while somebody has it, others are told to come again.
+        let held = places.clone().try_acquire_owned().unwrap();
+        let refused = answered(aside(&places, || Ok(Vec::new())).await);
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key("retry-after"));
+        drop(held);
+        assert_eq!(answered(aside(&places, || Ok(Vec::new())).await).status(), StatusCode::OK);
+    }
+}

@@ -1,16 +1,33 @@
 //! A ticket for as long as a run goes on: the answer has it in its first line and does not end. When the other end goes,
 //! however it goes, the kernel closes the connection, and the ticket is revoked.
-use super::App;
+use super::{App, JSON};
 use crate::identity::{Peer, authenticate};
 use crate::problem::{Problem, Result};
 use crate::server::Server;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The line that a run begins with.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Run {
+    #[schemars(with = "String")]
+    ticket: Zeroizing<String>,
+    login: String,
+    /// The user id that the command is to have.
+    uid: Option<u32>,
+    /// Where the command reaches the server.
+    host: String,
+    port: u16,
+}
 
 /// Revokes its ticket when it goes.
 struct Held {
@@ -40,7 +57,7 @@ pub async fn begin(State(app): State<App>, request: Request) -> Response {
                 let _held = held;
                 std::future::pending().await
             });
-            Body::from_stream(first.chain(rest)).into_response()
+            ([(CONTENT_TYPE, JSON)], Body::from_stream(first.chain(rest))).into_response()
         }
         Ok(Err(problem)) => problem.into_response(),
         Err(_) => Problem::internal("internal error: please report it").into_response(),
@@ -57,12 +74,14 @@ fn issue(server: Arc<Server>, headers: &HeaderMap, peer: Peer) -> Result<(String
     let (id, ticket) = server.issue_ticket(&caller, person)?;
     let held = Held { server: server.clone(), id, login: person.login.clone() };
     server.record(caller.event("run begun", &[], Vec::new()))?;
-    let line = json!({
-        "ticket": ticket.as_str(),
-        "login": person.login,
-        "uid": person.uid,
-        "host": address.ip().to_string(),
-        "port": address.port(),
-    });
-    Ok((format!("{line}\n"), held))
+    let run = Run {
+        ticket,
+        login: person.login.clone(),
+        uid: person.uid,
+        host: address.ip().to_string(),
+        port: address.port(),
+    };
+    let mut line = serde_json::to_string(&run).map_err(|_| Problem::internal("an answer cannot be encoded"))?;
+    line.push('\n');
+    Ok((line, held))
 }

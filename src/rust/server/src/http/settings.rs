@@ -1,5 +1,6 @@
 //! The document of a user's settings, in which DSS's clients edit secrets: they send back the whole of what they were
 //! given. What stands for a value there is a token, and a save is merged with what others have saved meanwhile.
+use super::route::Object;
 use super::{Answer, Input};
 use crate::identity::Caller;
 use crate::people::{self, Person};
@@ -7,16 +8,18 @@ use crate::problem::{Problem, Result};
 use crate::server::Server;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use vault::{Change, Token, Transaction};
 
 /// What a document says, as far as it can change anything.
-#[derive(Deserialize)]
-struct Document {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "WantedSettings")]
+pub struct Document {
     #[serde(default)]
-    secrets: Option<Vec<Edited>>,
+    secrets: Option<Vec<Object<Edited>>>,
     /// Which secrets, in which versions, the editor was given.
     #[serde(default, rename = "dkusecretsRevision")]
     revision: Option<String>,
@@ -39,21 +42,22 @@ struct Document {
     admin_properties: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "EditedSecret")]
 struct Edited {
     name: String,
     value: String,
 }
 
 /// `GET /current-user`.
-pub fn own(server: &Server, caller: &Caller, _: &Input) -> Answer {
+pub fn own(server: &Server, caller: &Caller, _: &Input) -> Answer<Settings> {
     let person = caller.someone()?;
-    Ok(document(person, &shown(server, caller, person)?))
+    Ok(document(person, shown(server, caller, person)?))
 }
 
 /// `PUT /current-user`: only what is one's own changes.
-pub fn save_own(server: &Server, caller: &Caller, input: &Input) -> Answer {
-    let wanted: Document = input.json()?;
+pub fn save_own(server: &Server, caller: &Caller, input: &Input<Document>) -> Answer<Settings> {
+    let wanted = input.json()?;
     let me = caller.someone()?;
     let person = server.change(|change| {
         let mut person = people::present(change, &me.login)?;
@@ -69,20 +73,20 @@ pub fn save_own(server: &Server, caller: &Caller, input: &Input) -> Answer {
         }
         Ok(person)
     })?;
-    Ok(document(&person, &shown(server, caller, &person)?))
+    Ok(document(&person, shown(server, caller, &person)?))
 }
 
 /// `GET /admin/users/{login}`: the secrets of somebody else are not shown, not even by name.
-pub fn of_user(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn of_user(server: &Server, caller: &Caller, input: &Input) -> Answer<Settings> {
     caller.administrator()?;
     let person = server.person(input.part("login"))?;
-    Ok(document(&person, &shown(server, caller, &person)?))
+    Ok(document(&person, shown(server, caller, &person)?))
 }
 
 /// `PUT /admin/users/{login}`.
-pub fn save_user(server: &Server, caller: &Caller, input: &Input) -> Answer {
+pub fn save_user(server: &Server, caller: &Caller, input: &Input<Document>) -> Answer<Settings> {
     caller.administrator()?;
-    let wanted: Document = input.json()?;
+    let wanted = input.json()?;
     let login = input.part("login");
     server.person(login)?;
     let own = is_own(caller, login);
@@ -99,17 +103,11 @@ pub fn save_user(server: &Server, caller: &Caller, input: &Input) -> Answer {
         }
         Ok(person)
     })?;
-    Ok(document(&person, &shown(server, caller, &person)?))
+    Ok(document(&person, shown(server, caller, &person)?))
 }
 
 /// Changes what administrators may change of a person.
-pub fn edit_json(change: &mut Transaction, login: &str, document: &Value) -> Result<Person> {
-    let wanted: Document = Document::deserialize(document)
-        .map_err(|_| Problem::bad("a user's document has not the fields that are needed"))?;
-    edit(change, login, &wanted)
-}
-
-fn edit(change: &mut Transaction, login: &str, wanted: &Document) -> Result<Person> {
+pub fn edit(change: &mut Transaction, login: &str, wanted: &Document) -> Result<Person> {
     let mut person = people::present(change, login)?;
     let set = |to: &mut String, from: &Option<String>| {
         if let Some(from) = from {
@@ -137,25 +135,55 @@ fn shown(server: &Server, caller: &Caller, person: &Person) -> Result<Vec<Token>
     if is_own(caller, &person.login) && caller.opens { Ok(server.store.tokens(&person.id)?) } else { Ok(Vec::new()) }
 }
 
+/// A person's settings, as DSS has them.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+pub struct Settings {
+    login: String,
+    display_name: String,
+    email: String,
+    groups: Vec<String>,
+    user_profile: String,
+    source_type: &'static str,
+    enabled: bool,
+    secrets: Vec<Held>,
+    credentials: Map<String, Value>,
+    user_properties: Map<String, Value>,
+    admin_properties: Map<String, Value>,
+    preferences: Map<String, Value>,
+    /// Which secrets these are, in which versions: to be sent back as it is.
+    #[serde(rename = "dkusecretsRevision")]
+    revision: String,
+}
+
+/// A secret as an editor of settings is given it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Held {
+    name: String,
+    /// A token that stands for the value.
+    value: String,
+    secret: bool,
+}
+
 /// The same for as long as nothing changes: no time and nothing random is in it.
-fn document(person: &Person, tokens: &[Token]) -> Value {
-    let secrets: Vec<Value> =
-        tokens.iter().map(|token| json!({ "name": token.name, "value": token.text, "secret": true })).collect();
-    json!({
-        "login": person.login,
-        "displayName": person.display_name,
-        "email": person.email,
-        "groups": person.groups,
-        "userProfile": person.profile,
-        "sourceType": "LOCAL",
-        "enabled": person.enabled,
-        "secrets": secrets,
-        "credentials": {},
-        "userProperties": person.user_properties,
-        "adminProperties": person.admin_properties,
-        "preferences": person.preferences,
-        "dkusecretsRevision": revision(tokens),
-    })
+fn document(person: &Person, tokens: Vec<Token>) -> Settings {
+    Settings {
+        login: person.login.clone(),
+        display_name: person.display_name.clone(),
+        email: person.email.clone(),
+        groups: person.groups.clone(),
+        user_profile: person.profile.clone(),
+        source_type: "LOCAL",
+        enabled: person.enabled,
+        revision: revision(&tokens),
+        secrets: tokens.into_iter().map(|token| Held { name: token.name, value: token.text, secret: true }).collect(),
+        credentials: Map::new(),
+        user_properties: person.user_properties.clone(),
+        admin_properties: person.admin_properties.clone(),
+        preferences: person.preferences.clone(),
+    }
 }
 
 /// Ids and versions, which tell nobody anything; what is made up there harms only who made it up.
@@ -188,7 +216,7 @@ fn merge(
     change: &mut Transaction,
     caller: &Caller,
     person: &Person,
-    secrets: &[Edited],
+    secrets: &[Object<Edited>],
     revision: Option<&str>,
 ) -> Result<()> {
     caller.opener()?;
@@ -205,7 +233,8 @@ fn merge(
     }
     let before: BTreeMap<people::Id, u64> = before.into_iter().collect();
     // The last of two of the same name counts, as DSS's clients replace by dropping and adding.
-    let edited: BTreeMap<&str, &str> = secrets.iter().map(|s| (s.name.as_str(), s.value.as_str())).collect();
+    let edited: BTreeMap<&str, &str> =
+        secrets.iter().map(|Object(secret)| (secret.name.as_str(), secret.value.as_str())).collect();
     let mut steps = Vec::new();
     for (&name, &value) in &edited {
         let current = now.iter().find(|token| token.name == name);
