@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 pub use auth::described;
+mod operator;
 mod own;
 mod runs;
 mod settings;
@@ -129,14 +130,17 @@ pub fn app(server: Arc<Server>) -> Service {
         .route("/owner", post(handler(own::command)))
         .route("/runs", post(runs::begin));
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
+    let observe = axum::middleware::from_fn_with_state(server.clone(), operator::observe);
     let routes = Router::new()
         .nest("/dip/publicapi", dss.clone())
         .nest("/public/api", dss)
         .nest("/dkusecrets/v1", ours)
+        .route("/health", get(operator::health))
+        .route("/metrics", get(operator::metrics))
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .method_not_allowed_fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .with_state(App { server, places })
-        .layer(axum::middleware::map_response(label));
+        .layer(observe);
     tower::Layer::layer(&MapRequestLayer::new(tidy as fn(Request) -> Request), routes)
 }
 
@@ -190,6 +194,7 @@ async fn dispatch(app: App, params: RawPathParams, request: Request, handler: Ha
         match &answer {
             Ok(_) => app.server.was_here(&caller.name),
             Err(problem) if problem.status == StatusCode::FORBIDDEN => {
+                app.server.metrics.refused(problem.kind);
                 app.server.was_refused(&caller.name);
                 let event = caller.event(&format!("{method} {route}"), &[], Vec::new());
                 app.server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
@@ -231,7 +236,7 @@ fn tidy(mut request: Request<Body>) -> Request<Body> {
 const OWNER: &str = "/dkusecrets/v1/owner";
 
 /// What clients look for in every answer, and nothing that a cache could keep.
-async fn label(mut response: Response) -> Response {
+fn label(response: &mut Response) {
     let labels = [
         ("dss-version", DSS_VERSION),
         ("dss-api-version", "1"),
@@ -241,7 +246,6 @@ async fn label(mut response: Response) -> Response {
     for (name, value) in labels {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    response
 }
 
 /// The version of DSS whose API this is like.
