@@ -75,7 +75,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
     } else {
         forget(data);
     }
-    running.spawn(connections.clone().watch());
+    let watching = tokio::spawn(connections.clone().watch());
     let changed = Arc::new(Notify::new());
     running.spawn(retain(server.clone(), changed.clone()));
     let flushing = tokio::spawn(flush(server.clone()));
@@ -98,6 +98,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
     if tokio::time::timeout(PATIENCE, connections.finish()).await.is_err() {
         tracing::warn!("some requests did not finish in time");
     }
+    watching.abort();
     flushing.abort();
     if let Some(path) = &settings.socket {
         // Gone already is as good.
@@ -222,23 +223,24 @@ async fn retain(server: Arc<Server>, changed: Arc<Notify>) {
         }
         let Some(kept) = server.settings().audit_retention_days else { continue };
         let server = server.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let before = now() - i64::from(kept.get()) * 24 * 60 * 60 * 1000;
-            let gone = server.store.forget_events(before)?;
-            if gone > 0 {
-                tracing::info!(events = gone, "events let go, as they are older than audit-retention-days");
-                let forgotten = event("events let go", &[]);
-                let who = "the server".into();
-                server.record(vault::Event { who, names: vec![gone.to_string()], ..forgotten })?;
-            }
-            Ok::<(), Problem>(())
-        });
+        let done = tokio::task::spawn_blocking(move || let_go(&server, kept.get()));
         match done.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(0)) => {}
+            Ok(Ok(gone)) => tracing::info!(events = gone, "events let go: they are older than audit-retention-days"),
             Ok(Err(problem)) => tracing::error!("old events could not be let go: {}", problem.message),
             Err(_) => tracing::error!("old events could not be let go"),
         }
     }
+}
+
+/// Lets go of events that are older than so many days; answers with how many those were, and the log tells it.
+fn let_go(server: &Server, days: u32) -> Result<u64> {
+    let gone = server.store.forget_events(now() - i64::from(days) * 24 * 60 * 60 * 1000)?;
+    if gone > 0 {
+        let names = vec![format!("{gone} older than {days} days")];
+        server.record(vault::Event { who: "the server".into(), names, ..event("events let go", &[]) })?;
+    }
+    Ok(gone)
 }
 
 /// Brings to the disk what was answered since the last time.
@@ -297,4 +299,27 @@ fn remember(data: &Path, socket: &Path) -> Result<()> {
     let socket = std::path::absolute(socket).map_err(failed)?;
     std::fs::write(&note, socket.as_os_str().as_encoded_bytes()).map_err(failed)?;
     std::fs::set_permissions(&note, std::fs::Permissions::from_mode(0o600)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vault::Store;
+
+    #[test]
+    fn events_older_than_the_settings_say_are_let_go_and_that_is_in_the_log() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("store");
+        Store::create(&data).unwrap();
+        let old = Store::open(&data).unwrap().with_clock(|| now() - 3 * 24 * 60 * 60 * 1000);
+        old.record(event("old", &[])).unwrap();
+        drop(old);
+        let server = Server::new(Store::open(&data).unwrap());
+        server.record(event("new", &[])).unwrap();
+        assert_eq!(let_go(&server, 4).unwrap(), 0);
+        assert_eq!(let_go(&server, 2).unwrap(), 1);
+        let left: Vec<String> = server.store.events(10).unwrap().into_iter().map(|(_, event)| event.action).collect();
+        assert_eq!(left, ["events let go", "new"]);
+        server.store.verify_events().unwrap();
+    }
 }
