@@ -52,6 +52,14 @@ def test_config_shows_what_is_in_force_and_where_from(store):
     assert {"setting": "max-connections", "value": 5, "from": "file", "file": str(other)} in listed
 
 
+def test_the_file_in_the_vignette_is_one(store):
+    page = (pathlib.Path(__file__).parents[2] / "vignettes" / "dkusecrets.Rmd").read_text()
+    file = store.data / "config/settings.toml"
+    file.write_text(re.search(r"```toml\n# store/(config/settings.toml\n.*?)```", page, re.DOTALL)[1].split("\n", 1)[1])
+    found = in_force(store)
+    assert found["listen"] == ("0.0.0.0:8443", "file") and found["audit-retention-days"] == (730, "file")
+
+
 def test_a_file_that_is_wrong_is_refused_with_its_line(store, tmp_path):
     file = store.data / "config/settings.toml"
     serve = ["serve", "--data", store.data, "--listen", "127.0.0.1:0"]

@@ -36,7 +36,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
     if settings.listen.is_none() && settings.socket.is_none() {
         return Err(Problem::bad("nothing to serve on: give --listen HOST:PORT, --socket PATH, or both"));
     }
-    room_for_connections(&server)?;
+    make_room(&server);
     // Before anything can be connected to.
     let failed = |e| Problem::internal(format!("cannot wait for signals: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -167,17 +167,15 @@ async fn pause(e: &std::io::Error) {
 }
 
 /// Takes as many open files as the system gives, and no more connections than go with them.
-fn room_for_connections(server: &Server) -> Result<()> {
-    let failed = |e| Problem::internal(format!("cannot see how many files may be open: {e}"));
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+fn make_room(server: &Server) {
+    // A filter of system calls may keep both from us; then the unit that has it says how many there may be.
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
     let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).max(16);
     server.room.store(room, std::sync::atomic::Ordering::Relaxed);
-    let wanted = server.settings().max_connections.get();
-    if wanted > room {
+    if server.settings().max_connections.get() > room {
         tracing::warn!(room, "there may be fewer connections than max-connections: raise the limit on open files");
     }
-    Ok(())
 }
 
 /// The certificate that the settings name, if they do.
