@@ -177,6 +177,16 @@ def test_no_more_connections_than_the_limit_on_open_files_allows(store):
     assert "could not be accepted" not in errors
 
 
+@pytest.mark.skipif(shutil.which("ss") is None, reason="ss is not installed")
+def test_the_kernel_asks_whether_a_silent_peer_is_still_there(store):
+    store.start()
+    kept = connect(store)
+    assert answer_to(kept)[0] == 401
+    port = kept.getsockname()[1]
+    shown = subprocess.run(["ss", "-Htno", "dport", f"= :{port}"], capture_output=True, text=True, check=True).stdout
+    assert "timer:(keepalive,59sec" in shown or "timer:(keepalive,1min" in shown, shown
+
+
 # --- Stopping ----------------------------------------------------------------------------------------------------
 
 
@@ -213,11 +223,14 @@ def test_a_run_lasts_longer_than_any_limit_and_ends_with_the_server(store, tmp_p
     code += "ask = lambda: urllib.request.urlopen(urllib.request.Request(url, headers={'X-DKU-APITicket': os.environ['DKU_API_TICKET']})).status\n"
     code += "print(ask(), flush=True); time.sleep(65); print(ask(), flush=True); input()"
     command = [store.program, "run", "--socket", store.socket, "--", "python3", "-c", code]
+    kept = connect(store)
+    assert answer_to(kept)[0] == 401
     run = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert run.stdout.readline() == "200\n"
-        # Longer than a connection may be idle.
+        # Longer than a connection may be idle, which this one feels.
         assert run.stdout.readline() == "200\n"
+        assert closed(kept, 5) < 1
         began = time.monotonic()
         assert store.stop() == 0
         assert time.monotonic() - began < 5
