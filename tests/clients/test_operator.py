@@ -226,6 +226,7 @@ def test_metrics_count_and_name_nobody(store):
 
 def test_only_this_machines_operator_sees_them(store, account):
     elsewhere = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    elsewhere = [address for address in elsewhere if ":" not in address]
     store.start("--behind-tls-proxy", listen="0.0.0.0:0")
     port = store.address[1]
     ask = "GET {} HTTP/1.1\r\nHost: x\r\n{}\r\n"
@@ -233,9 +234,10 @@ def test_only_this_machines_operator_sees_them(store, account):
         store.address = ("127.0.0.1", port)
         assert answer_to(connect(store), ask.format(path, ""))[0] == 200
         unknown = answer_to(connect(store), ask.format("/nothing", ""))
-        store.address = (elsewhere[0], port) if elsewhere else store.address
-        proxied = "" if elsewhere else "X-Forwarded-For: 192.0.2.1\r\n"
-        for more in [proxied, "X-Forwarded-For: 192.0.2.1\r\n", "Forwarded: for=192.0.2.1\r\n"]:
+        # A proxy's requests, which come from loopback, and those of another address of this machine.
+        headers = ["X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1", "Via: 1.1 proxy"]
+        refused = [(("127.0.0.1", port), f"{header}\r\n") for header in headers]
+        for store.address, more in refused + [((address, port), "") for address in elsewhere]:
             status, headers, body = answer_to(connect(store), ask.format(path, more))
             assert (status, json.loads(body)["kind"]) == (404, "no_route") and headers.keys() == unknown[1].keys()
             assert body.replace(path.encode(), b"/nothing") == unknown[2]
