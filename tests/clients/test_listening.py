@@ -149,8 +149,8 @@ def test_a_large_answer_arrives_whole_and_a_slow_reader_gets_it(store):
     put_into(store, key, {f"n{i}": "x" * 60_000 for i in range(30)})
     store.start()
     connection = connect(store)
-    request = f"GET {BOTH[0]}/auth/info?withSecrets=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
-    connection.sendall(request.encode())
+    request = f"GET {BOTH[0]}/auth/info?withSecrets=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
     got = b""
     while True:
         more = connection.recv(40_000)
@@ -163,7 +163,9 @@ def test_a_large_answer_arrives_whole_and_a_slow_reader_gets_it(store):
 
 def test_no_more_connections_than_the_limit_on_open_files_allows(store):
     command = ["sh", "-c", 'ulimit -n 700; exec "$@"', "sh", store.program, "serve", "--data", store.data]
-    process = subprocess.Popen([*map(str, command), "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*map(str, command), "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         found = re.fullmatch(r"listening on (\S+):(\d+)\n", process.stdout.readline())
         store.address = (found[1], int(found[2]))
@@ -217,11 +219,18 @@ def test_stopping_finishes_a_slow_request_and_waits_for_nobody_else(store):
     assert secrets_of(store, key) == {"late": "arrived"}
 
 
+# In a run: `ask()` asks the server with what the run was given.
+ASK = """
+import os, time, urllib.request
+url = "{DKU_BACKEND_PROTOCOL}://{DKU_BACKEND_HOST}:{DKU_BACKEND_PORT}/dip/publicapi/auth/info".format(**os.environ)
+request = urllib.request.Request(url, headers={"X-DKU-APITicket": os.environ["DKU_API_TICKET"]})
+ask = lambda: urllib.request.urlopen(request).status
+"""
+
+
 def test_a_run_lasts_longer_than_any_limit_and_ends_with_the_server(store, tmp_path):
     store.start()
-    code = "import os, time, urllib.request; url = 'http://%s:%s/dip/publicapi/auth/info' % (os.environ['DKU_BACKEND_HOST'], os.environ['DKU_BACKEND_PORT'])\n"
-    code += "ask = lambda: urllib.request.urlopen(urllib.request.Request(url, headers={'X-DKU-APITicket': os.environ['DKU_API_TICKET']})).status\n"
-    code += "print(ask(), flush=True); time.sleep(65); print(ask(), flush=True); input()"
+    code = ASK + "print(ask(), flush=True); time.sleep(65); print(ask(), flush=True); input()"
     command = [store.program, "run", "--socket", store.socket, "--", "python3", "-c", code]
     kept = connect(store)
     assert answer_to(kept)[0] == 401
@@ -282,8 +291,9 @@ def test_tls_of_both_versions_and_nothing_in_clear(served, certificates):
     assert over_tls(served, older)[1] == "TLSv1.2"
     with pytest.raises(ssl.SSLCertVerificationError):
         over_tls(served, trusting(certificates, "two"))
+    where = f"127.0.0.1:{served.address[1]}"
     old = subprocess.run(
-        ["openssl", "s_client", "-connect", "127.0.0.1:%d" % served.address[1], "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+        ["openssl", "s_client", "-connect", where, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
     )
     assert old.returncode != 0
@@ -326,7 +336,8 @@ def test_the_certificate_is_exchanged_while_connections_go_on(served, certificat
     hang_up(served, "stay as they are")
     assert "others can read or replace it: chmod 600" in log_text(served)
     assert over_tls(served, trusting(certificates, "two"))[0][0] == 401
-    assert [line["level"] for line in logged(served) if "stay as they are" in line["fields"]["message"]] == ["ERROR"] * 3
+    kept = [line for line in logged(served) if "stay as they are" in line["fields"]["message"]]
+    assert [line["level"] for line in kept] == ["ERROR"] * 3
 
 
 def test_start_up_refuses_keys_and_certificates_that_cannot_be(store, certificates, tmp_path):
@@ -348,9 +359,7 @@ def test_start_up_refuses_keys_and_certificates_that_cannot_be(store, certificat
 
 
 def test_a_run_reaches_a_server_that_speaks_tls(served):
-    code = "import os, urllib.request; e = os.environ; url = '%s://%s:%s/dip/publicapi/auth/info' % (e['DKU_BACKEND_PROTOCOL'], e['DKU_BACKEND_HOST'], e['DKU_BACKEND_PORT'])\n"
-    code += "print(urllib.request.urlopen(urllib.request.Request(url, headers={'X-DKU-APITicket': e['DKU_API_TICKET']})).status)"
-    assert served.tell("run", "--socket", served.socket, "--", "python3", "-c", code) == "200\n"
+    assert served.tell("run", "--socket", served.socket, "--", "python3", "-c", f"{ASK}print(ask())") == "200\n"
 
 
 def test_r_reads_over_tls_as_r_users_set_it(served, certificates, rscript):

@@ -83,7 +83,8 @@ def test_settings_are_read_again_all_or_none(store):
     file = store.data / "config/settings.toml"
     file.write_text('max-connections = 50\n')
     store.start()
-    file.write_text('max-connections = 60\nlog = "info,request=debug"\nlisten = "127.0.0.1:1"\nbehind-tls-proxy = true\n')
+    later = 'listen = "127.0.0.1:1"\nbehind-tls-proxy = true\n'
+    file.write_text('max-connections = 60\nlog = "info,request=debug"\n' + later)
     hang_up(store, "settings read again")
     found = in_force(store)
     assert found["max-connections"] == (60, "file")
@@ -306,7 +307,11 @@ def test_shells_complete(store):
         assert "max-connections" in text and "audit" in text
     script = """
     source <("$0" completion bash)
-    complete() { COMP_WORDS=(dkusecrets "$@"); COMP_CWORD=$#; COMPREPLY=(); _dkusecrets dkusecrets "${COMP_WORDS[COMP_CWORD]}"; echo "${COMPREPLY[@]}"; }
+    complete() {
+        COMP_WORDS=(dkusecrets "$@") COMP_CWORD=$# COMPREPLY=()
+        _dkusecrets dkusecrets "${COMP_WORDS[COMP_CWORD]}"
+        echo "${COMPREPLY[@]}"
+    }
     complete au; complete serve --tls-; complete key cr
     """
     done = subprocess.run(["bash", "-c", script, store.program], capture_output=True, text=True, timeout=30)
