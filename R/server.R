@@ -8,11 +8,15 @@
 #'
 #' @param data The directory of the store, as `dkusecrets init` has made it, one string.
 #' @param listen `"<address>:<port>"` to listen on, one string, as in `"127.0.0.1:11200"`; port 0 takes a free one. Other addresses than those
-#'   of this machine's loopback are refused, unless a proxy in front does TLS. With `NULL`, `DKUSECRETS_LISTEN` in the
-#'   environment says it, or it listens on no address.
+#'   of this machine's loopback are refused, unless there is a certificate, or a proxy in front does TLS. With `NULL`,
+#'   `DKUSECRETS_LISTEN` in the environment or a file of settings says it, or it listens on no address.
 #' @param socket The path of a Unix socket to listen on, one string, in a directory that others can't write to: people of this
-#'   machine need no key there. With `NULL`, `DKUSECRETS_SERVE_SOCKET` in the environment says it, or it listens on none.
+#'   machine need no key there. With `NULL`, `DKUSECRETS_SERVE_SOCKET` in the environment or a file of settings says it, or it listens on none.
 #' @param behind_tls_proxy `TRUE` or `FALSE`: whether a proxy in front does TLS, so that other addresses may be served.
+#' @param tls_cert,tls_key The paths of a certificate, with those that lead from it to an authority, and of its key, both in
+#'   PEM form, one string each; nobody else may be able to read the key. With them the server does TLS itself.
+#' @param settings The path of a file of settings, one string; with `NULL` it is `config/settings.toml` in the store's directory, if that is there.
+#'   `dkusecrets serve --help` lists what can be set, and `dkusecrets --data <store> config` shows what is in force and why.
 #' @param ... Nothing: a misspelt argument ends here.
 #' @returns The program's exit status, one number, invisibly: 0 if it was stopped, 1 if it refused, 2 for wrong arguments, 3 if
 #'   something was not available, such as a port or a store that another server has open. The program tells the reason on
@@ -31,16 +35,22 @@
 #' dkuServe("store", listen = "127.0.0.1:11200")
 #' }
 #' @export
-dkuServe <- function(data, listen = NULL, socket = NULL, behind_tls_proxy = FALSE, ...) {
+dkuServe <- function(data, listen = NULL, socket = NULL, behind_tls_proxy = FALSE,
+                     tls_cert = NULL, tls_key = NULL, settings = NULL, ...) {
   check_no_more(...)
   data <- check_string(if (!missing(data)) data, "data")
   listen <- or_null(listen, check_string, "listen")
   socket <- or_null(socket, check_string, "socket")
   check_flag(behind_tls_proxy, "behind_tls_proxy")
+  tls_cert <- or_null(tls_cert, check_string, "tls_cert")
+  tls_key <- or_null(tls_key, check_string, "tls_key")
+  settings <- or_null(settings, check_string, "settings")
   option <- function(name, value) if (!is.null(value)) shQuote(paste0("--", name, "=", value))
+  path_option <- function(name, path) option(name, if (!is.null(path)) path.expand(path))
   arguments <- c(
     "serve", option("data", path.expand(data)), option("listen", listen),
-    option("socket", if (!is.null(socket)) path.expand(socket)), if (behind_tls_proxy) "--behind-tls-proxy"
+    path_option("socket", socket), path_option("tls-cert", tls_cert), path_option("tls-key", tls_key),
+    path_option("settings", settings), if (behind_tls_proxy) "--behind-tls-proxy"
   )
   invisible(run_program(arguments))
 }

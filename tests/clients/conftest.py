@@ -40,3 +40,14 @@ def server(tmp_path):
     server = Server(tmp_path, "--allow-impersonation").start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store, whose server the test starts; the socket has to be reached by other users."""
+    for folder in [tmp_path, *tmp_path.parents[:3]]:
+        if folder.stat().st_uid == os.getuid() and folder != folder.parent:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    server = Server(tmp_path, "--allow-impersonation")
+    yield server
+    server.stop()

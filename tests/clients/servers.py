@@ -44,13 +44,19 @@ class Server:
     def command(self, *arguments, **more):
         return self.tell("--data", self.data, *arguments, **more)
 
-    def start(self):
+    def start(self, *flags, listen="127.0.0.1:0", env=None, under=()):
+        """Serves, with more flags or variables if given, `under` another program."""
         self.log = open(self.directory / "log", "ab")
-        arguments = ["serve", "--data", self.data, "--listen", "127.0.0.1:0", "--socket", self.socket]
+        arguments = [*under, self.program, "serve", "--data", self.data, "--listen", listen, "--socket", self.socket]
         self.process = subprocess.Popen(
-            [self.program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=self.log, text=True
+            list(map(str, [*arguments, *flags])), stdout=subprocess.PIPE, stderr=self.log, text=True,
+            env={**os.environ, **(env or {})},
         )
-        self.url = "http://" + re.fullmatch(r"listening on (.*)\n", self.process.stdout.readline())[1]
+        told = self.process.stdout.readline()
+        assert told, (self.directory / "log").read_text()
+        host, port = re.fullmatch(r"listening on (.*):(\d+)\n", told).groups()
+        self.address = (host, int(port))
+        self.url = f"http://{host}:{port}"
         assert str(self.socket) in self.process.stdout.readline()
         return self
 

@@ -1,6 +1,5 @@
 //! What the program can be told: help, usage and checks come from here.
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Your own secrets from a shell, and one store for many people.
@@ -35,6 +34,10 @@ pub enum Command {
     },
     /// Serve a store until SIGTERM
     Serve(Serve),
+    /// Show a server's settings, and where each comes from: a flag, the environment, a file, the store
+    ///
+    /// With --data, of the server that has the store open, or else those that one would begin with.
+    Config(Serve),
     /// People of a store
     #[command(subcommand)]
     User(User),
@@ -78,19 +81,28 @@ pub enum Command {
         /// The secret's name
         name: String,
     },
+    /// Print a page for man(1): dkusecrets man | man -l -
+    Man {
+        /// The command that the page is about; the whole program if none is given
+        command: Vec<String>,
+        /// Write all pages into this directory instead
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        directory: Option<PathBuf>,
+    },
+    /// Print completion for a shell: source <(dkusecrets completion bash)
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where to listen: loopback, unless a proxy in front does TLS
-    #[arg(long, value_name = "HOST:PORT", env = "DKUSECRETS_LISTEN")]
-    pub listen: Option<SocketAddr>,
-    /// A Unix socket to listen on: who connects is known by the kernel
-    #[arg(long, value_name = "PATH", env = "DKUSECRETS_SERVE_SOCKET")]
-    pub socket: Option<PathBuf>,
-    /// A proxy in front does TLS, so other addresses than loopback may be served
-    #[arg(long, env = "DKUSECRETS_BEHIND_TLS_PROXY")]
-    pub behind_tls_proxy: bool,
+    /// A file of settings, named as these flags are; config/settings.toml in the store's directory if this is not given
+    #[arg(long = "settings", value_name = "FILE", env = "DKUSECRETS_SETTINGS")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: crate::config::Given,
 }
 
 #[derive(Debug, Args)]

@@ -59,6 +59,7 @@ pub enum Command {
     AuditVerify,
     Verify,
     Status,
+    Config,
 }
 
 /// Runs a command; what it has done is in the log.
@@ -148,6 +149,17 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
         }
         Command::AuditVerify => Ok(json!({ "events": server.store.verify_events()?, "verified": true })),
         Command::Verify => Ok(json!({ "values": server.store.verify()?, "verified": true })),
+        Command::Config => {
+            let rules = people::rules(&server.store)?;
+            let mut all = server.settings().listed();
+            // What grants something lies where only its owner and administrators write.
+            for (name, value) in
+                [("allow-impersonation", rules.allow_impersonation), ("add-on-contact", rules.add_on_contact)]
+            {
+                all.push(json!({ "setting": name, "value": value, "from": "store" }));
+            }
+            Ok(all.into())
+        }
         Command::Status => {
             let info = server.store.info();
             Ok(json!({

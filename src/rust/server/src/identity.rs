@@ -116,6 +116,7 @@ impl Caller {
 pub fn authenticate(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Result<Caller> {
     let found = who(server, headers, peer, may_appear).and_then(|caller| acting_as(server, headers, caller));
     if let Err(problem) = &found {
+        server.metrics.refused(problem.kind);
         let refused = Event {
             who: "nobody".into(),
             from: peer.to_string(),
@@ -213,7 +214,7 @@ fn by_kernel(server: &Server, uid: u32, may_appear: bool) -> Result<Person> {
     if people::person(&server.store, &account)?.is_some() {
         return Err(not_linked());
     }
-    if !may_appear || !people::rules(&server.store)?.add_on_contact {
+    if !may_appear || !server.settings().people_appear || !people::rules(&server.store)?.add_on_contact {
         return Err(Problem::not_allowed(format!("there is no user {account} here: an administrator can add one")));
     }
     server.change(|change| {

@@ -7,7 +7,15 @@
 //! | `client` | asking the server that has a store open |
 //! | `own` | one's own vault, from a shell |
 //! | `run` | a command with a ticket that ends with it |
-//! | `serve` | listening, and stopping |
+//! | `config` | what can be set, and where from |
+//! | `serve` | listening, reading settings again, and stopping |
+//! | `connections` | which connections are open, and for how long |
+//! | `tls` | the certificate |
+//! | `files` | whose files an operator's must be |
+//! | `disk` | the audit log's way to the disk |
+//! | `metrics` | what an operator watches |
+//! | `log` | what the server says of itself |
+//! | `manual` | pages for `man`, and completion |
 //! | `http` | the routes |
 //! | `identity` | who is asking |
 //! | `server` | a store while it is served |
@@ -17,17 +25,25 @@
 mod cli;
 mod client;
 mod commands;
+mod config;
+mod connections;
+mod disk;
+mod files;
 mod http;
 mod identity;
+mod log;
+mod manual;
+mod metrics;
 mod own;
 mod people;
 mod problem;
 mod run;
 mod serve;
 mod server;
+mod tls;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use cli::{Audit, Cli, Group, Key, User};
 use commands::Command;
 use problem::{Problem, Result};
@@ -39,8 +55,10 @@ use std::sync::Arc;
 use vault::Store;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match done(&cli) {
+    // What Cli::parse() does, and where a value comes from.
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut Cli::command()).exit());
+    match done(&cli, &matches) {
         Ok(code) => code,
         Err(problem) => {
             eprintln!("dkusecrets: {}", problem.message);
@@ -52,21 +70,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn done(cli: &Cli) -> Result<ExitCode> {
+fn done(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode> {
     match &cli.command {
         cli::Command::Run(wanted) => run::run(wanted).map(ExitCode::from),
-        _ => answer(cli).map(|()| ExitCode::SUCCESS),
+        _ => answer(cli, matches).map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn answer(cli: &Cli) -> Result<()> {
+fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
     let print = |answer: &Value| own::print(answer, cli.json);
     match &cli.command {
         cli::Command::Init { admin, allow_impersonation } => {
             let data = data_of(cli)?;
             print(&init(data, admin, *allow_impersonation)?)
         }
-        cli::Command::Serve(places) => serve_store(data_of(cli)?, places),
+        cli::Command::Serve(given) => serve_store(&absolute(data_of(cli)?)?, given, matches),
+        cli::Command::Config(given) => print(&in_force(cli, given, matches)?),
+        cli::Command::Man { command, directory } => match directory {
+            Some(directory) => manual::pages(directory),
+            None => manual::page(command),
+        },
+        cli::Command::Completion { shell } => manual::completion(*shell),
         cli::Command::User(user) => print(&on_store(
             data_of(cli)?,
             &match user {
@@ -169,24 +193,37 @@ fn on_store(data: &Path, command: &Command) -> Result<Value> {
     }
 }
 
-fn serve_store(data: &Path, places: &cli::Serve) -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("DKUSECRETS_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_writer(std::io::stderr)
-        // A log that cannot be written to must not end anything.
-        .log_internal_errors(false)
-        .json()
-        .init();
-    let data = absolute(data)?;
-    let server = Arc::new(Server::new(Store::open(&data)?));
-    let places =
-        serve::Places { listen: places.listen, socket: places.socket.clone(), behind_proxy: places.behind_tls_proxy };
+/// The places that a server's settings come from.
+fn places(given: &cli::Serve, matches: &ArgMatches, data: Option<&Path>) -> Result<config::Places> {
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    config::Places::new(&given.settings, matches, given.file.as_deref(), data)
+}
+
+/// The settings in force: the server's that has the store open, or else those that one would begin with.
+fn in_force(cli: &Cli, given: &cli::Serve, matches: &ArgMatches) -> Result<Value> {
+    let Some(data) = cli.data.as_deref().map(absolute).transpose()? else {
+        return Ok(places(given, matches, None)?.read()?.listed().into());
+    };
+    match Store::open(&data) {
+        Ok(store) => {
+            let server = Server::new(store);
+            server.set_settings(places(given, matches, Some(&data))?.read()?);
+            commands::run(&server, &Command::Config)
+        }
+        Err(vault::Error::InUse(_)) => client::ask(&data, &Command::Config),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn serve_store(data: &Path, given: &cli::Serve, matches: &ArgMatches) -> Result<()> {
+    let places = places(given, matches, Some(data))?;
+    let settings = places.read()?;
+    let log = log::begin(&settings.log);
+    let server = Arc::new(Server::new(Store::open(data)?));
+    server.set_settings(settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Problem::internal(format!("cannot start: {e}")))?;
-    runtime.block_on(serve::serve(server, places, &data))
+    runtime.block_on(serve::serve(server, places, data, &log))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

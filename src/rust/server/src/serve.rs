@@ -1,107 +1,112 @@
-//! Serving a store: on loopback, and on a Unix socket whose other end the kernel names.
-use crate::http::{Service, app};
+//! Serving a store: over TCP, and on a Unix socket whose other end the kernel names.
+use crate::config::{InForce, Places};
+use crate::connections::Connections;
+use crate::files;
+use crate::http::app;
 use crate::identity::Peer;
+use crate::log::Log;
 use crate::problem::{Problem, Result};
-use crate::server::Server;
-use axum::extract::Request;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use crate::server::{Server, event, now};
+use crate::tls::{self, Tls};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// How long the disk may lag behind what was answered.
 const FLUSH: Duration = Duration::from_millis(100);
-
 /// How long requests that are running may take to end once the server is told to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked for events that are older than they are to get.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Files that are open beside connections: the database, for each thread, and what is read.
+const OTHER_FILES: usize = 600;
+/// When a peer that says nothing is asked whether it is still there: a run may be silent for days.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Where a server is to be found.
-#[derive(Debug, Clone)]
-pub struct Places {
-    pub listen: Option<SocketAddr>,
-    pub socket: Option<PathBuf>,
-    /// Whether a proxy in front does TLS, so that addresses other than loopback may be served in clear.
-    pub behind_proxy: bool,
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
-        Peer::Network(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
-        match stream.io().peer_cred() {
-            Ok(peer) => Peer::Process { uid: peer.uid(), pid: peer.pid() },
-            // The id that nobody is known by.
-            Err(_) => Peer::Process { uid: 65_534, pid: None },
-        }
-    }
-}
-
-/// Serves until it is told to stop (SIGTERM, SIGINT), and then finishes what is running.
-pub async fn serve(server: Arc<Server>, places: Places, data: &Path) -> Result<()> {
-    if places.listen.is_none() && places.socket.is_none() {
+/// Serves until it is told to stop (SIGTERM, SIGINT), and then finishes what is running. SIGHUP reads settings again.
+pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) -> Result<()> {
+    let settings = server.settings();
+    if settings.listen.is_none() && settings.socket.is_none() {
         return Err(Problem::bad("nothing to serve on: give --listen HOST:PORT, --socket PATH, or both"));
     }
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut running = tokio::task::JoinSet::new();
-    if let Some(address) = places.listen {
-        if !address.ip().is_loopback() && !places.behind_proxy {
+    make_room(&server);
+    // Before anything can be connected to.
+    let failed = |e| Problem::internal(format!("cannot wait for signals: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let tls = certificate(&settings)?.map(|config| Arc::new(Tls::new(config)));
+    let connections = Connections::new(server.clone(), app(server.clone()));
+    let mut running = JoinSet::new();
+    if let Some(address) = settings.listen {
+        if tls.is_none() && !address.ip().is_loopback() && !settings.behind_tls_proxy {
             return Err(Problem::bad(format!(
-                "{address} can be reached from elsewhere, where keys would cross the network in clear: serve on loopback, or behind a proxy that does TLS (--behind-tls-proxy)"
+                "{address} can be reached from elsewhere, where keys would cross the network in clear: give a certificate (--tls-cert, --tls-key), serve on loopback, or behind a proxy that does TLS (--behind-tls-proxy)"
             )));
         }
-        let failed = |e| Problem::unavailable(format!("cannot listen on {address}: {e}"));
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        tracing::info!(address = %bound, "serving");
-        let _ = server.address.set(bound);
+        let (listener, bound) = listen(address).await?;
+        tracing::info!(address = %bound, tls = tls.is_some(), "serving");
         say(&format!("listening on {bound}"));
-        running.spawn(run(listener, app(server.clone()), stopped.clone()));
+        // A run's code knows nothing of our certificate, and stays on this machine.
+        let told = if tls.is_some() {
+            let (listener, bound) = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
+            tracing::info!(address = %bound, "serving runs of this machine");
+            running.spawn(accept(listener, None, connections.clone()));
+            bound
+        } else {
+            bound
+        };
+        let _ = server.address.set(told);
+        running.spawn(accept(listener, tls.clone(), connections.clone()));
     }
-    if let Some(path) = &places.socket {
+    if let Some(path) = &settings.socket {
         let listener = bind(path)?;
         remember(data, path)?;
         tracing::info!(socket = %path.display(), "serving");
         say(&format!("listening on {}", path.display()));
-        running.spawn(run(listener, app(server.clone()), stopped.clone()));
-    }
-    if places.socket.is_none() {
+        running.spawn(accept_local(listener, connections.clone()));
+    } else {
         forget(data);
     }
+    let watching = tokio::spawn(connections.clone().watch());
+    let changed = Arc::new(Notify::new());
+    running.spawn(retain(server.clone(), changed.clone()));
     let flushing = tokio::spawn(flush(server.clone()));
-    let failed = |e| Problem::internal(format!("cannot wait for signals: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        ended = running.join_next() => {
-            return Err(Problem::internal(format!("a listener ended by itself: {ended:?}")));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                reload(&server, &places, tls.as_deref(), log);
+                changed.notify_one();
+            }
+            ended = running.join_next() => {
+                return Err(Problem::internal(format!("a part of the server ended by itself: {ended:?}")));
+            }
         }
     }
     tracing::info!("stopping: finishing what is running");
-    let _ = stop.send(true);
-    let finished = tokio::time::timeout(PATIENCE, async { while running.join_next().await.is_some() {} });
-    if finished.await.is_err() {
+    running.shutdown().await;
+    server.stopping.send_replace(true);
+    if tokio::time::timeout(PATIENCE, connections.finish()).await.is_err() {
         tracing::warn!("some requests did not finish in time");
     }
+    watching.abort();
     flushing.abort();
-    if let Some(path) = &places.socket {
+    if let Some(path) = &settings.socket {
         // Gone already is as good.
         let _ = std::fs::remove_file(path);
         forget(data);
     }
-    let last = tokio::task::spawn_blocking(move || server.store.flush());
-    last.await.map_err(|_| Problem::internal("the last flush failed"))??;
-    Ok(())
+    let last = tokio::task::spawn_blocking(move || server.flush());
+    last.await.map_err(|_| Problem::internal("the last flush failed"))?
 }
 
 /// For whoever waits for it; nobody may.
@@ -110,24 +115,133 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-async fn run<L>(listener: L, app: Service, mut stopped: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let make = axum::ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(app);
-    let until = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let failed = |e| Problem::unavailable(format!("cannot listen on {address}: {e}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn accept(listener: TcpListener, tls: Option<Arc<Tls>>, connections: Arc<Connections>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                prepare(&stream);
+                connections.admit(stream, Peer::Network(peer), tls.as_ref());
+            }
+            Err(e) => pause(&e).await,
+        }
+    }
+}
+
+/// What goes wrong with either costs speed, or time until a ticket ends, and nothing else.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+async fn accept_local(listener: UnixListener, connections: Arc<Connections>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let peer = match stream.peer_cred() {
+                    Ok(peer) => Peer::Process { uid: peer.uid(), pid: peer.pid() },
+                    // The id that nobody is known by.
+                    Err(_) => Peer::Process { uid: 65_534, pid: None },
+                };
+                connections.admit(stream, peer, None);
+            }
+            Err(e) => pause(&e).await,
+        }
+    }
+}
+
+/// A connection that is gone before it was accepted is no matter; with no files left it helps to wait.
+async fn pause(e: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if !matches!(e.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        tracing::warn!("a connection could not be accepted: {e}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Takes as many open files as the system gives, and no more connections than go with them.
+fn make_room(server: &Server) {
+    // A filter of system calls may keep both from us; then the unit that has it says how many there may be.
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).max(16);
+    server.room.store(room, std::sync::atomic::Ordering::Relaxed);
+    if server.settings().max_connections.get() > room {
+        tracing::warn!(room, "there may be fewer connections than max-connections: raise the limit on open files");
+    }
+}
+
+/// The certificate that the settings name, if they do.
+fn certificate(settings: &InForce) -> Result<Option<Arc<tokio_rustls::rustls::ServerConfig>>> {
+    let (Some(certificate), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
+    let (config, fingerprint) = tls::load(certificate, key)?;
+    tracing::info!(file = %certificate.display(), sha256 = fingerprint, "certificate loaded");
+    Ok(Some(config))
+}
+
+/// Reads settings and certificate again: all of them are taken over, or none.
+fn reload(server: &Server, places: &Places, tls: Option<&Tls>, log: &Log) {
+    let old = server.settings();
+    let read = places.read().and_then(|newer| old.changed_to(&newer));
+    let (settings, changed, later) = match read {
+        Ok(read) => read,
+        Err(problem) => return tracing::error!("settings stay as they are: {}", problem.message),
     };
-    axum::serve(listener, make).with_graceful_shutdown(until).await
+    match (certificate(&settings), tls) {
+        (Ok(Some(config)), Some(tls)) => tls.replace(config),
+        (Ok(_), _) => {}
+        (Err(problem), _) => {
+            return tracing::error!("settings and certificate stay as they are: {}", problem.message);
+        }
+    }
+    if let Err(problem) = log.change(&settings.log) {
+        tracing::error!("{}", problem.message);
+    }
+    server.set_settings(settings);
+    tracing::info!(changed = changed.join(", "), "settings read again");
+    if !later.is_empty() {
+        tracing::warn!(settings = later.join(", "), "these change when the server is started again");
+    }
+}
+
+/// Lets go of events that are older than the settings say: at the beginning, each day, and after each change.
+async fn retain(server: Arc<Server>, changed: Arc<Notify>) {
+    let mut days = tokio::time::interval(DAY);
+    loop {
+        tokio::select! {
+            _ = days.tick() => {}
+            () = changed.notified() => {}
+        }
+        let Some(kept) = server.settings().audit_retention_days else { continue };
+        let server = server.clone();
+        let done = tokio::task::spawn_blocking(move || let_go(&server, kept.get()));
+        match done.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(gone)) => tracing::info!(events = gone, "events let go: they are older than audit-retention-days"),
+            Ok(Err(problem)) => tracing::error!("old events could not be let go: {}", problem.message),
+            Err(_) => tracing::error!("old events could not be let go"),
+        }
+    }
+}
+
+/// Lets go of events that are older than so many days; answers with how many those were, and the log tells it.
+fn let_go(server: &Server, days: u32) -> Result<u64> {
+    let names = vec![format!("older than {days} days")];
+    let told = vault::Event { who: "the server".into(), names, ..event("events let go", &[]) };
+    Ok(server.store.forget_events(now() - i64::from(days) * 24 * 60 * 60 * 1000, told)?)
 }
 
 /// Brings to the disk what was answered since the last time.
 async fn flush(server: Arc<Server>) {
     let mut ticks = tokio::time::interval(FLUSH);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last = 0;
     loop {
         ticks.tick().await;
         if server.store.is_untidy() {
@@ -138,14 +252,13 @@ async fn flush(server: Arc<Server>) {
                 Err(_) => tracing::error!("what was destroyed may have left copies in the store's file"),
             }
         }
-        let events = server.store.last_event();
-        if events == last {
+        if server.events_not_on_disk() == 0 {
             continue;
         }
         let server = server.clone();
-        match tokio::task::spawn_blocking(move || server.store.flush()).await {
-            Ok(Ok(())) => last = events,
-            Ok(Err(e)) => tracing::error!("the audit log could not be brought to the disk: {e}"),
+        match tokio::task::spawn_blocking(move || server.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => tracing::error!("{}", problem.message),
             Err(_) => tracing::error!("the audit log could not be brought to the disk"),
         }
     }
@@ -156,9 +269,7 @@ fn bind(path: &Path) -> Result<UnixListener> {
     let failed = |e: std::io::Error| Problem::unavailable(format!("cannot listen on {}: {e}", path.display()));
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let found = std::fs::metadata(directory).map_err(failed)?;
-    let own = found.uid() == 0 || found.uid() == vault::effective_user();
-    let sticky = found.mode() & 0o1000 != 0;
-    if !own || (found.mode() & 0o022 != 0 && !sticky) {
+    if files::replaceable(&found) {
         return Err(Problem::bad(format!(
             "{}: others could put another socket in its place; use a directory that is yours alone to write to",
             directory.display()
@@ -191,4 +302,27 @@ fn remember(data: &Path, socket: &Path) -> Result<()> {
     let socket = std::path::absolute(socket).map_err(failed)?;
     std::fs::write(&note, socket.as_os_str().as_encoded_bytes()).map_err(failed)?;
     std::fs::set_permissions(&note, std::fs::Permissions::from_mode(0o600)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vault::Store;
+
+    #[test]
+    fn events_older_than_the_settings_say_are_let_go_and_that_is_in_the_log() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("store");
+        Store::create(&data).unwrap();
+        let old = Store::open(&data).unwrap().with_clock(|| now() - 3 * 24 * 60 * 60 * 1000);
+        old.record(event("old", &[])).unwrap();
+        drop(old);
+        let server = Server::new(Store::open(&data).unwrap());
+        server.record(event("new", &[])).unwrap();
+        assert_eq!(let_go(&server, 4).unwrap(), 0);
+        assert_eq!(let_go(&server, 2).unwrap(), 1);
+        let left: Vec<String> = server.store.events(10).unwrap().into_iter().map(|(_, event)| event.action).collect();
+        assert_eq!(left, ["events let go", "new"]);
+        server.store.verify_events().unwrap();
+    }
 }

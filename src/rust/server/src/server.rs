@@ -1,11 +1,16 @@
 //! A store and what is known while it is served: tickets, and when people and keys were last here.
+use crate::config::InForce;
+use crate::disk::Disk;
 use crate::identity::Caller;
+use crate::metrics::Metrics;
 use crate::people::{self, Id, Person};
 use crate::problem::{Problem, Result};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use vault::{Event, Store};
 use zeroize::Zeroizing;
 
@@ -29,6 +34,14 @@ pub struct Server {
     pub address: OnceLock<SocketAddr>,
     /// By login. Told from memory: since the server began.
     activity: Mutex<HashMap<String, Activity>>,
+    settings: RwLock<Arc<InForce>>,
+    disk: Disk,
+    pub metrics: Metrics,
+    /// Whether it was told to stop: runs end by that.
+    pub stopping: watch::Sender<bool>,
+    /// How many connections the limit on open files leaves room for.
+    pub room: AtomicUsize,
+    requests: AtomicU64,
 }
 
 /// The right to act as one person, for the time of a run.
@@ -58,12 +71,52 @@ pub struct Activity {
 impl Server {
     pub fn new(store: Store) -> Server {
         Server {
+            disk: Disk::new(&store),
             store,
             tickets: Mutex::default(),
             refusals: Mutex::default(),
             address: OnceLock::new(),
             activity: Mutex::default(),
+            settings: RwLock::default(),
+            metrics: Metrics::default(),
+            stopping: watch::Sender::new(false),
+            room: AtomicUsize::new(usize::MAX),
+            // Numbers of different runs of the server are told apart by when it began.
+            requests: AtomicU64::new(now().unsigned_abs() << 24),
         }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<InForce> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_settings(&self, settings: InForce) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Brings the audit log to the disk, with all that was recorded before.
+    pub fn flush(&self) -> Result<()> {
+        self.disk.wait(&self.store, false)
+    }
+
+    /// Whether the audit log can be written, by writing nothing to it.
+    pub fn can_log(&self) -> bool {
+        self.disk.wait(&self.store, true).is_ok()
+    }
+
+    /// A number for a request, by which its answer is found in the log.
+    pub fn request_id(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn events_not_on_disk(&self) -> u64 {
+        self.store.last_event().saturating_sub(self.disk.reached())
+    }
+
+    pub fn tickets_that_hold(&self) -> usize {
+        let now = now();
+        held(&self.tickets).values().filter(|ticket| ticket.expires > now).count()
     }
 
     /// Makes a ticket for a person.
@@ -121,7 +174,15 @@ impl Server {
 
     /// Writes to the audit log; until then nothing may be answered.
     pub fn record(&self, event: Event) -> Result<()> {
-        Ok(self.store.record(event)?)
+        let reads = event.action.starts_with("read") && event.outcome == "ok";
+        self.store.record(event)?;
+        if self.settings().wait_for_disk {
+            self.flush()?;
+        }
+        if reads {
+            self.metrics.read();
+        }
+        Ok(())
     }
 
     /// Writes that somebody was refused, unless very many were in this minute: nobody fills the disk by being refused.

@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 pub use auth::described;
 mod openapi;
+mod operator;
 mod own;
 mod route;
 mod runs;
@@ -43,11 +44,14 @@ struct App {
 /// Everything, as a service that can be asked without a network.
 pub fn app(server: Arc<Server>) -> Service {
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
+    let observe = axum::middleware::from_fn_with_state(server.clone(), operator::observe);
     let routes = table::router()
+        .route("/health", axum::routing::get(operator::health))
+        .route("/metrics", axum::routing::get(operator::metrics))
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
         .with_state(App { server, places })
-        .layer(axum::middleware::map_response(label));
+        .layer(observe);
     tower::Layer::layer(&MapRequestLayer::new(tidy as fn(Request) -> Request), routes)
 }
 
@@ -147,6 +151,7 @@ impl Asked {
         match &answer {
             Ok(_) => server.was_here(&caller.name),
             Err(problem) if problem.status == StatusCode::FORBIDDEN => {
+                server.metrics.refused(problem.kind);
                 server.was_refused(&caller.name);
                 let event = caller.event(&format!("{} {}", self.head.method, self.head.uri.path()), &[], Vec::new());
                 server.record_refusal(vault::Event { outcome: problem.kind.into(), ..event })?;
@@ -185,7 +190,7 @@ fn tidy(mut request: Request<Body>) -> Request<Body> {
 const OWNER: &str = "/dkusecrets/v1/owner";
 
 /// What clients look for in every answer, and nothing that a cache could keep.
-async fn label(mut response: Response) -> Response {
+fn label(response: &mut Response) {
     let labels = [
         ("dss-version", DSS_VERSION),
         ("dss-api-version", "1"),
@@ -195,7 +200,6 @@ async fn label(mut response: Response) -> Response {
     for (name, value) in labels {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    response
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

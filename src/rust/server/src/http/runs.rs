@@ -52,10 +52,11 @@ pub async fn begin(State(app): State<App>, request: Request) -> Response {
     match issued.await {
         Ok(Ok((line, held))) => {
             let first = stream::once(async move { Ok::<_, std::convert::Infallible>(Bytes::from(line)) });
-            // `held` goes with the rest of the stream, which never comes.
+            // `held` goes with the rest of the stream, which never comes; it ends with the server.
             let rest = stream::once(async move {
-                let _held = held;
-                std::future::pending().await
+                let mut stopping = held.server.stopping.subscribe();
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+                Ok(Bytes::new())
             });
             ([(CONTENT_TYPE, JSON)], Body::from_stream(first.chain(rest))).into_response()
         }
