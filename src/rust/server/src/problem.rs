@@ -15,6 +15,8 @@ pub struct Problem {
     pub message: String,
     /// Further fields of the answer.
     fields: Option<Box<Map<String, Value>>>,
+    /// In how many seconds to try again, where that can help.
+    wait: u64,
 }
 
 pub type Result<T> = std::result::Result<T, Problem>;
@@ -29,7 +31,7 @@ const INTERNAL: &str = "dkusecrets.InternalException";
 
 impl Problem {
     fn new(status: StatusCode, error_type: &'static str, kind: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, error_type, kind, message: message.into(), fields: None }
+        Problem { status, error_type, kind, message: message.into(), fields: None, wait: 1 }
     }
 
     /// A credential that is missing, wrong, over or revoked.
@@ -74,6 +76,12 @@ impl Problem {
     /// Try again later.
     pub fn unavailable(message: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "unavailable", message)
+    }
+
+    /// Try again in so many seconds.
+    pub fn too_many_tries(seconds: u64) -> Problem {
+        let message = format!("too many passwords were tried: wait {seconds} s");
+        Problem { wait: seconds, ..Problem::new(StatusCode::TOO_MANY_REQUESTS, UNAVAILABLE, "unavailable", message) }
     }
 
     pub fn internal(message: impl Into<String>) -> Problem {
@@ -133,8 +141,8 @@ impl From<Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.to_json())).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.wait));
         }
         response
     }

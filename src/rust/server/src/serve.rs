@@ -2,7 +2,7 @@
 use crate::http::{Service, app};
 use crate::identity::Peer;
 use crate::problem::{Problem, Result};
-use crate::server::Server;
+use crate::server::{Front, Server};
 use axum::extract::Request;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
@@ -63,6 +63,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path) -> Result<(
         let bound = listener.local_addr().map_err(failed)?;
         tracing::info!(address = %bound, "serving");
         let _ = server.address.set(bound);
+        let _ = server.front.set(if places.behind_proxy { Front::Proxy } else { Front::Loopback });
         say(&format!("listening on {bound}"));
         running.spawn(run(listener, app(server.clone()), stopped.clone()));
     }

@@ -1,7 +1,12 @@
 //! A store and what is known while it is served: tickets, and when people and keys were last here.
+use crate::budget::Budgets;
+use crate::cookies::Cookies;
 use crate::identity::Caller;
-use crate::people::{self, Id, Person};
+use crate::password::Hasher;
+use crate::people::{self, Application, Id, Person};
 use crate::problem::{Problem, Result};
+use crate::session::{Session, Sessions};
+use axum::http::HeaderMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -27,8 +32,22 @@ pub struct Server {
     refusals: Mutex<(i64, u32, u64)>,
     /// Where it is reached over TCP, once that is known: what runs are told.
     pub address: OnceLock<SocketAddr>,
+    /// How browsers reach it.
+    pub front: OnceLock<Front>,
+    pub sessions: Sessions,
+    pub hasher: Hasher,
+    pub budgets: Budgets,
     /// By login. Told from memory: since the server began.
     activity: Mutex<HashMap<String, Activity>>,
+}
+
+/// What is between a server and the browsers that it serves over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing: they are on the same machine.
+    Loopback,
+    /// TLS, of our own or of a proxy.
+    Proxy,
 }
 
 /// The right to act as one person, for the time of a run.
@@ -42,8 +61,14 @@ pub struct Ticket {
     pub behalf: Option<String>,
     /// The hash of the key it was asked for with, if it was: it holds no longer than that.
     pub key: Option<String>,
-    /// Whether it opens secrets.
+    /// The session it was asked for with, or that of whom it was asked for.
+    pub session: Option<Session>,
+    /// The application that asked for it, by the headers of the person's browser.
+    pub application: Option<Application>,
+    /// Whether it opened secrets.
     pub confirmed: bool,
+    /// In milliseconds since 1970.
+    pub created: i64,
     /// In milliseconds since 1970.
     pub expires: i64,
 }
@@ -62,6 +87,10 @@ impl Server {
             tickets: Mutex::default(),
             refusals: Mutex::default(),
             address: OnceLock::new(),
+            front: OnceLock::new(),
+            sessions: Sessions::default(),
+            hasher: Hasher::default(),
+            budgets: Budgets::new(),
             activity: Mutex::default(),
         }
     }
@@ -75,9 +104,12 @@ impl Server {
             person: person.id,
             behalf: caller.acting.clone(),
             key: caller.key.clone(),
+            session: caller.session.clone(),
+            application: caller.application.clone(),
             confirmed: caller.opens,
+            created: now(),
             // One that comes from another ends with it.
-            expires: caller.ends.unwrap_or(now() + TICKET_MS),
+            expires: (now() + TICKET_MS).min(caller.ends.unwrap_or(i64::MAX)),
         };
         let id = ticket.id.clone();
         let mut tickets = held(&self.tickets);
@@ -97,6 +129,29 @@ impl Server {
     /// What a ticket that was presented is.
     pub fn ticket(&self, presented: &str) -> Option<Ticket> {
         held(&self.tickets).get(&people::hash(presented)).filter(|ticket| ticket.expires > now()).cloned()
+    }
+
+    /// The tickets that hold, those that end first first.
+    pub fn tickets(&self) -> Vec<Ticket> {
+        let now = now();
+        let mut all: Vec<Ticket> = held(&self.tickets).values().filter(|t| t.expires > now).cloned().collect();
+        all.sort_by(|one, other| (one.expires, &one.id).cmp(&(other.expires, &other.id)));
+        all
+    }
+
+    /// Whether browsers reach it over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_behind_proxy()
+    }
+
+    pub fn is_behind_proxy(&self) -> bool {
+        self.front.get() == Some(&Front::Proxy)
+    }
+
+    /// The cookies of a request.
+    pub fn cookies<'h>(&self, headers: &'h HeaderMap) -> Cookies<'h> {
+        let all = headers.get_all(axum::http::header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        Cookies::new(all, self.is_secure())
     }
 
     /// Revokes one of a person's tickets, by its id; answers whether there was one.

@@ -1,12 +1,14 @@
 //! What administrators do: people, groups, and keys of others. Making a key for somebody else is acting as them, so what
 //! is made opens no secret until they confirm it, unless the rules allow acting as others.
 use super::auth::{Wanted, described, store_key};
-use super::settings::edit_json;
+use super::settings::{edit_json, sign_out_disabled};
 use super::{Answer, Input};
 use crate::identity::Caller;
+use crate::password::{Password, Place};
 use crate::people::{self, ApiKey, Group, Person};
 use crate::problem::{Problem, Result};
 use crate::server::Server;
+use crate::sign_in;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -42,7 +44,7 @@ pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer {
     Ok(listed(&server.person(login)?))
 }
 
-/// A user to be made. A password comes in the same document; it is for the page, which signs people in.
+/// A user to be made. A password that comes in the same document opens no secret until the person changes or confirms it.
 #[derive(Deserialize)]
 struct NewUser {
     login: String,
@@ -59,11 +61,8 @@ struct NewUser {
 }
 
 fn add(server: &Server, caller: &Caller, wanted: &NewUser) -> Result<Person> {
-    if wanted.password.as_ref().is_some_and(|password| !password.is_empty()) {
-        return Err(Problem::bad(
-            "password: nobody signs in by a password yet; leave it empty, and make a key or link a user id",
-        ));
-    }
+    let password = wanted.password.as_ref().filter(|password| !password.is_empty());
+    let hash = password.map(|text| server.hasher.hash(&Password::new(text)?, Place::Known)).transpose()?;
     server.change(|change| {
         let mut person = people::add(change, &wanted.login)?;
         person.display_name = wanted.display_name.clone().unwrap_or(person.display_name);
@@ -71,6 +70,9 @@ fn add(server: &Server, caller: &Caller, wanted: &NewUser) -> Result<Person> {
         person.profile = wanted.profile.clone().unwrap_or(person.profile);
         person.groups.clone_from(&wanted.groups);
         people::save(change, &person)?;
+        if let Some(hash) = hash {
+            sign_in::first_password(change, &person, hash, &caller.name)?;
+        }
         change.record(caller.event("user added", &[person.id], vec![person.login.clone()]));
         Ok(person)
     })
@@ -122,9 +124,9 @@ pub fn edit_many(server: &Server, caller: &Caller, input: &Input) -> Answer {
         let changed = server.change(|change| {
             let person = edit_json(change, login, document)?;
             change.record(caller.event("user changed", &[person.id], vec![login.into()]));
-            Ok(())
+            Ok(person)
         });
-        outcome(login, changed)
+        outcome(login, changed.map(|person| sign_out_disabled(server, &person)))
     };
     Ok(all.iter().map(one).collect())
 }

@@ -13,6 +13,7 @@ pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer {
         Source::Key => "PERSONAL_API_KEY",
         Source::Ticket => "TICKET",
         Source::Kernel => "OS_USER",
+        Source::Session => "SESSION",
     };
     let via: Vec<&String> = caller.acting.iter().collect();
     let Some(person) = &caller.person else {

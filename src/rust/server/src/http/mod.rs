@@ -4,8 +4,10 @@ mod admin;
 mod auth;
 pub use auth::described;
 mod own;
+mod page;
 mod runs;
 mod settings;
+mod sign_in;
 
 use crate::identity::{Caller, Peer, authenticate};
 use crate::problem::{Problem, Result};
@@ -55,11 +57,15 @@ impl Input {
 
     /// The body, which comes with any content type or none. What does not fit is told by its field, never by its value.
     fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|e| {
-            let what = if e.is_data() { "has not the fields that are needed" } else { "is no JSON" };
-            Problem::bad(format!("the body {what} (line {}, column {})", e.line(), e.column()))
-        })
+        parse(&self.body)
     }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|e| {
+        let what = if e.is_data() { "has not the fields that are needed" } else { "is no JSON" };
+        Problem::bad(format!("the body {what} (line {}, column {})", e.line(), e.column()))
+    })
 }
 
 /// What a handler answers with: JSON.
@@ -78,6 +84,8 @@ pub fn app(server: Arc<Server>) -> Service {
     let dss = Router::new()
         .route("/auth/info", get(handler(auth::info)))
         .route("/auth/ticket", post(handler(auth::ticket)))
+        .route("/auth/info-from-browser-headers", post(handler(sign_in::viewer_info)))
+        .route("/auth/ticket-from-browser-headers", post(handler(sign_in::viewer_ticket)))
         .route("/instance-info", get(handler(auth::instance)))
         .route("/current-user", get(handler(settings::own)).put(handler(settings::save_own)))
         .route("/users", get(handler(admin::infos)))
@@ -124,7 +132,11 @@ pub fn app(server: Arc<Server>) -> Service {
         .route("/secrets/versions", post(handler(own::versions)))
         .route("/audit", get(handler(own::audit)))
         .route("/keys/confirm", post(handler(own::confirm_key)))
-        .route("/tickets", post(handler(own::issue_ticket)))
+        .route("/session", post(sign_in::begin).get(handler(sign_in::session)).delete(handler(sign_in::end)))
+        .route("/sessions", delete(handler(sign_in::end_all)))
+        .route("/password", post(handler(sign_in::password)))
+        .route("/password/confirm", post(handler(sign_in::confirm)))
+        .route("/tickets", get(handler(own::tickets)).post(handler(own::issue_ticket)))
         .route("/tickets/{id}", delete(handler(own::revoke_ticket)))
         .route("/owner", post(handler(own::command)))
         .route("/runs", post(runs::begin));
@@ -133,6 +145,7 @@ pub fn app(server: Arc<Server>) -> Service {
         .nest("/dip/publicapi", dss.clone())
         .nest("/public/api", dss)
         .nest("/dkusecrets/v1", ours)
+        .merge(page::routes())
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .method_not_allowed_fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .with_state(App { server, places })
@@ -168,8 +181,8 @@ async fn dispatch(app: App, params: RawPathParams, request: Request, handler: Ha
     // The whole path: nested routes see the rest only.
     let route = head.extensions.get::<OriginalUri>().map_or(head.uri.path(), |uri| uri.0.path()).to_owned();
     let may_appear = route != OWNER;
-    let server = app.server.clone();
-    let caller = tokio::task::spawn_blocking(move || authenticate(&server, &head.headers, peer, may_appear));
+    let (server, method) = (app.server.clone(), head.method.clone());
+    let caller = tokio::task::spawn_blocking(move || authenticate(&server, &method, &head.headers, peer, may_appear));
     let caller = match caller.await {
         Ok(Ok(caller)) => caller,
         Ok(Err(problem)) => return problem.into_response(),

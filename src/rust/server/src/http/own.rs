@@ -183,6 +183,12 @@ pub fn confirm_key(server: &Server, caller: &Caller, input: &Input) -> Answer {
     Ok(json!({}))
 }
 
+/// One's own tickets, never the tickets themselves.
+pub fn tickets(server: &Server, caller: &Caller, _: &Input) -> Answer {
+    let me = caller.someone()?.id;
+    Ok(server.tickets().iter().filter(|ticket| ticket.person == me).map(commands::ticket_json).collect())
+}
+
 /// A ticket with an id, by which it can be revoked when the run it is for ends.
 pub fn issue_ticket(server: &Server, caller: &Caller, _: &Input) -> Answer {
     let person = caller.someone()?;
