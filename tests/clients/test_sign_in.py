@@ -355,6 +355,12 @@ def test_what_an_administrator_has_a_part_in_opens_nothing_until_confirmed(stric
     assert thief.change("POST", "/dkusecrets/v1/password", body)[0] == 200
     thief = signed_in(strict, "bob", GOOD)
     assert opens(thief) == (False, 403)
+    # A key that somebody else has made: bob confirms it from afar, by his own.
+    by_owner = strict.key("bob", "by the owner")
+    id = [k["id"] for k in json.loads(strict.command("--json", "key", "list")) if k["label"] == "by the owner"][0]
+    for credential, status in [(basic(by_owner), 403), (basic(made), 403), (basic(key), 200)]:
+        assert strict.ask("POST", "/dkusecrets/v1/keys/confirm", credential, {"id": id})[0] == status
+    assert strict.ask("GET", "/dkusecrets/v1/secrets", basic(by_owner))[0] == 200
     # Bob says that it was him, by a key of his own.
     assert strict.ask("POST", "/dkusecrets/v1/password/confirm", basic(key))[0] == 200
     assert opens(thief) == (True, 200)

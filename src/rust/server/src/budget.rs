@@ -162,7 +162,8 @@ mod tests {
         assert_eq!(most(|i| unknown(&format!("user{i}"), "192.0.2.1"), 5), 60);
         // A network of IPv6 is one source, and IPv4 in IPv6 is IPv4.
         assert_eq!(most(|i| unknown(&format!("user{i}"), &format!("2001:db8::{:x}", i % 65_536)), 3), 60);
-        let two = |i: u64| unknown(&format!("user{i}"), if i % 20 == 0 { "192.0.2.1" } else { "::ffff:192.0.2.1" });
+        let two =
+            |i: u64| unknown(&format!("user{i}"), if i.is_multiple_of(20) { "192.0.2.1" } else { "::ffff:192.0.2.1" });
         assert_eq!(most(two, 3), 60);
     }
 

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn of<'h>(headers: &[&'h str], secure: bool) -> Cookies<'h> {
-        Cookies::new(headers.to_vec().into_iter(), secure)
+        Cookies::new(headers.iter().copied(), secure)
     }
 
     #[test]

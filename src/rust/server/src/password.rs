@@ -4,6 +4,7 @@ use crate::problem::{Problem, Result};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subtle::ConstantTimeEq;
@@ -138,8 +139,8 @@ impl Hasher {
         Ok(Hash { salt, hash: *hash, cost: COST })
     }
 
-    /// Whether this is the password; none takes as long as one that is there. `None` from `may` goes on; what it answers
-    /// otherwise is the answer, once there is a place and before any work.
+    /// Whether this is the password; none takes as long as one that is there. `may` is asked once there is a place, and
+    /// before any work: its refusal is the answer.
     pub fn is(
         &self,
         password: &Password,
@@ -216,7 +217,8 @@ fn work(waiting: &Mutex<Waiting>) {
             next
         };
         match job {
-            Some(job) => job(),
+            // A panic would end the thread, and leave all others waiting: whoever waits for this one is told.
+            Some(job) => drop(std::panic::catch_unwind(AssertUnwindSafe(job))),
             None => return,
         }
     }
@@ -288,6 +290,14 @@ mod tests {
         let salt: [u8; 16] = std::array::from_fn(|i| u8::try_from(i).unwrap());
         let computed = compute(&Password::typed("correct horse battery staple"), &salt, COST).unwrap();
         assert_eq!(hex(computed.as_slice()), "818259b6310026a8e0dbac5d2e6927abcfdb07b32258fac4f61b18b80f929085");
+    }
+
+    #[test]
+    fn a_panic_keeps_nobody_waiting() {
+        let hasher = Hasher::default();
+        let broken = hasher.compute(Place::Known, || panic!("broken"));
+        assert_eq!(broken.unwrap_err().status, 500);
+        assert_eq!(hasher.compute(Place::Unknown, || 1).unwrap(), 1);
     }
 
     #[test]
