@@ -246,8 +246,9 @@ def test_what_ends_a_session(strict):
         sent = (lambda enabled: [edit(enabled)]) if path.endswith("bulk") else edit
         browser = new()
         assert alice.change("PUT", path, json.dumps(sent(False)))[0] == 200
-        assert not alive(browser) and Browser(strict).sign_in("bob", OTHER) == 401
+        assert Browser(strict).sign_in("bob", OTHER) == 401
         assert alice.change("PUT", path, json.dumps(sent(True)))[0] == 200
+        # For good, though nobody has looked meanwhile.
         assert not alive(browser)
     browser = new()
     strict.command("user", "remove", "bob")
@@ -385,6 +386,23 @@ def test_a_password_that_an_administrator_chose(strict):
     assert strict.ask("GET", "/dkusecrets/v1/secrets", basic(own))[0] == 403
 
 
+def test_whoever_had_an_empty_account_before_has_no_way_in(strict):
+    """Somebody takes an account that nobody uses yet, and makes a key; then it gets to whom it was meant for."""
+    with_password(strict, "bob")
+    key = signed_in(strict, "bob").change("POST", f"{BOTH[0]}/personal-api-keys", {"label": "x"})[1]["key"]
+    ticket = strict.ask("POST", f"{BOTH[0]}/auth/ticket", basic(key))[2]["ticket"]
+    assert set_by_link(strict, link_of(strict, "bob"), "bob", OTHER)[0] == 303
+    bob = signed_in(strict, "bob", OTHER)
+    assert bob.change("POST", "/dkusecrets/v1/secrets/set", {"name": "a", "value": "MARKER"})[0] == 200
+    for credential in [basic(key), {"X-DKU-APITicket": ticket}]:
+        assert strict.ask("GET", "/dkusecrets/v1/secrets", credential)[0] == 403
+        assert strict.ask("POST", "/dkusecrets/v1/password/confirm", credential)[0] == 403
+    # A secret that was removed and can be brought back is one.
+    bob.change("POST", "/dkusecrets/v1/secrets/remove", {"name": "a"})
+    assert set_by_link(strict, link_of(strict, "bob"), "bob", GOOD)[0] == 303
+    assert signed_in(strict, "bob").ask("GET", "/dkusecrets/v1/secrets")[0] == 403
+
+
 def test_once_the_kernel_knows_a_person_it_decides(strict):
     """Somebody else may have set the first password: a user id that is linked later ends what it opened."""
     if os.getuid() != 0:
@@ -398,6 +416,9 @@ def test_once_the_kernel_knows_a_person_it_decides(strict):
         key = first.change("POST", f"{BOTH[0]}/personal-api-keys", {"label": "x"})[1]["key"]
         ticket = first.change("POST", f"{BOTH[0]}/auth/ticket")[1]["ticket"]
         assert strict.ask("GET", "/dkusecrets/v1/secrets", basic(key))[0] == 200
+        # None of this says that it is the person's.
+        assert first.change("POST", "/dkusecrets/v1/password/confirm")[0] == 403
+        assert strict.ask("POST", "/dkusecrets/v1/password/confirm", basic(key))[0] == 400
         strict.command("user", "link", account, "--uid", uid)
         assert strict.ask_socket("POST", "/dkusecrets/v1/secrets/set", {"name": "a", "value": "MARKER"}, uid=uid)[0] == 200
         assert first.ask("GET", "/dkusecrets/v1/secrets")[0] == 403

@@ -106,7 +106,8 @@ pub fn viewer(server: &Server, token: &str, used: bool) -> Result<Option<Viewer>
     Ok(session.map(|session| who_is(server, session)).transpose()?.flatten())
 }
 
-/// Whom a session stands for, unless it has ended by what became of the person or the password.
+/// Whom a session stands for, unless it has ended by what became of the person or the password: it is looked up against
+/// both each time, so that whoever changes them need not think of it.
 pub fn who_is(server: &Server, session: Session) -> Result<Option<Viewer>> {
     let person = people::person(&server.store, &session.login)?;
     let person = person.filter(|person| person.enabled && person.id == session.person);
@@ -164,7 +165,7 @@ pub fn set_by_link(server: &Server, visitor: &Visitor, login: &str, code: &str, 
         return Err(visitor.refused(server, "password set by a link", None, over())?);
     }
     let hash = server.hasher.hash(&password, Place::Known)?;
-    let person = server.change(|change| {
+    server.change(|change| {
         // Somebody else may have been faster.
         let link = people::link_for(change, code, login, change.now())?.ok_or_else(over)?;
         let person = people::person(change, login)?.filter(|person| person.enabled && person.id == link.person);
@@ -174,11 +175,8 @@ pub fn set_by_link(server: &Server, visitor: &Visitor, login: &str, code: &str, 
         let stored = new_password(&person, hash, confirmed, &link.created_by, None)?;
         let stored = claim(change, &person, stored)?;
         change.record(visitor.event("password set by a link", &person.login, Some(&person)));
-        people::save_password(change, &stored)?;
-        Ok(person)
-    })?;
-    server.sessions.end_all(&person.id);
-    Ok(())
+        people::save_password(change, &stored)
+    })
 }
 
 /// What is kept of a new password, in the place of `before`.
@@ -248,9 +246,7 @@ pub fn change_password(server: &Server, caller: &Caller, old: Option<&str>, new:
         let stored = claim(change, &person, stored)?;
         change.record(caller.event("password changed", &[], Vec::new()));
         people::save_password(change, &stored)
-    })?;
-    server.sessions.end_all(&person.id);
-    Ok(())
+    })
 }
 
 /// Says that a password which was set by somebody else's link, or chosen by somebody else, is to open the caller's
