@@ -3,8 +3,10 @@
 #' The viewer of a web application, with their secrets
 #'
 #' In a web application that a server runs, the viewer's browser sends its session cookie with each request. With the
-#' headers of that request, the server says who the viewer is and, if its administrators allow the application
-#' that, what the viewer's secrets are.
+#' headers of that request, the server says who the viewer is and what the viewer's secrets are, if its owner allows the
+#' application that: with a dkusecrets server, by `dkusecrets rule allow-headers` and the login that the application runs as, or the
+#' id of its API key. Each use is in the viewer's log ([dkuAuditLog()]). Browsers send the session to what is under the same host name
+#' as the server's page, at any port.
 #'
 #' * `dkuGetAuthInfoFromBrowserHeaders()` takes the headers, `dkuGetAuthInfoFromRookRequest()` a request as Shiny has it in
 #'   `session$request`.

@@ -13,7 +13,7 @@ packages="r-base-core gcc libc6-dev make xz-utils r-cran-askpass r-cran-curl r-c
 for task in "$@"; do
     case $task in
     demo) packages="$packages pandoc r-cran-rmarkdown r-cran-irkernel jupyter-nbconvert" ;;
-    test) packages="$packages git iproute2 keyutils locales openssl strace python3 python3-venv r-cran-testthat r-cran-withr r-cran-callr r-cran-httpuv r-cran-roxygen2" ;;
+    test) packages="$packages chromium chromium-driver r-cran-shiny git iproute2 keyutils locales openssl strace python3 python3-venv r-cran-testthat r-cran-withr r-cran-callr r-cran-httpuv r-cran-roxygen2" ;;
     check) packages="$packages git python3 qpdf tidy devscripts pandoc r-cran-knitr r-cran-rmarkdown r-cran-testthat r-cran-withr r-cran-callr r-cran-httpuv" ;;
     bench) packages="$packages r-cran-keyring r-cran-bench" ;;
     bench-server) packages="$packages curl libssl-dev pkg-config python3 python3-venv r-cran-bench wrk" ;;

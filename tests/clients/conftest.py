@@ -29,15 +29,27 @@ def rscript(tmp_path):
     return run
 
 
+def reachable(directory):
+    """A directory whose socket other users can reach."""
+    directory.chmod(0o755)
+    for above in directory.parents[:3]:
+        if above.stat().st_uid == os.getuid() and above != above.parent:
+            above.chmod(above.stat().st_mode | 0o011)
+    return directory
+
+
 @pytest.fixture
 def server(tmp_path):
     """A server on a store of its own, over TCP and a socket."""
-    # The socket has to be reached by other users.
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:3]:
-        if above.stat().st_uid == os.getuid() and above != above.parent:
-            above.chmod(above.stat().st_mode | 0o011)
-    server = Server(tmp_path, "--allow-impersonation").start()
+    server = Server(reachable(tmp_path), "--allow-impersonation").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def strict(tmp_path):
+    """A server that lets nobody act as others."""
+    server = Server(reachable(tmp_path)).start()
     yield server
     server.stop()
 

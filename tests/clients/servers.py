@@ -29,7 +29,8 @@ class Server:
         self.data = self.directory / "store"
         self.socket = self.directory / "dkusecrets.sock"
         self.process = None
-        self.tell("init", "--data", self.data, "--admin", "alice", *init)
+        # What `init` told, the administrator's link among it.
+        self.told = json.loads(self.tell("--json", "init", "--data", self.data, "--admin", "alice", *init))
 
     def tell(self, *arguments, status=0, **more):
         """Runs the program; what it printed."""

@@ -433,8 +433,8 @@ def test_the_page_for_administrators_works_as_it_is_written(tmp_path):
         free.bind(("127.0.0.1", 0))
         page = page.replace("11200", str(free.getsockname()[1]))
     blocks = re.findall(r"```(sh|python|\{r, eval = FALSE\})\n(.*?)```", page, re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["sh", "{r, eval = FALSE}", "python", "sh"]
-    made, in_r, in_python, others = [block for _, block in blocks]
+    assert [kind for kind, _ in blocks] == ["sh", "{r, eval = FALSE}", "python", "sh", "sh"]
+    made, in_r, in_python, others, invited = [block for _, block in blocks]
     tmp_path.chmod(0o755)
     person = Person(tmp_path / "home")
     (tmp_path / "home" / "r.R").write_text("library(dkusecrets)\n" + in_r)
@@ -442,10 +442,12 @@ def test_the_page_for_administrators_works_as_it_is_written(tmp_path):
     up = 'for i in $(seq 100); do test -S dkusecrets.sock && break; sleep 0.1; done\n'
     # The server is ready before its socket is; `key create` asks whichever has the store.
     begin, key = made.split("(umask", 1)
-    script = f"set -eu\n{begin}server=$!\ntrap 'kill $server' EXIT\n{up}(umask{key}Rscript r.R\n{sys.executable} python.py\n{others}"
+    script = f"set -eu\n{begin}server=$!\ntrap 'kill $server' EXIT\n{up}(umask{key}Rscript r.R\n{sys.executable} python.py\n{others}{invited}"
     env = {**person.env, "PYTHONPATH": str(dss_client("15.2.0")), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(["sh", "-c", script], cwd=person.home, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert "s3cret" in lines and "no problems found" in lines
-    assert re.fullmatch("dkuaps-[A-Za-z0-9]{32}", lines[-1]) and "until bob confirms it" in done.stderr
+    [link] = [line for line in lines if line.startswith("link: http")]
+    assert re.fullmatch(r"link: http://127\.0\.0\.1:\d+/link#[A-Za-z0-9]{32}", link)
+    assert re.search("^dkuaps-[A-Za-z0-9]{32}$", done.stdout, re.MULTILINE) and "until bob confirms it" in done.stderr

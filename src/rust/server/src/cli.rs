@@ -31,6 +31,9 @@ pub enum Command {
         /// Let administrators act as other people (every such act is in the log of whom it is about)
         #[arg(long)]
         allow_impersonation: bool,
+        /// Where the server will be found, for the administrator's link
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
     },
     /// Serve a store until SIGTERM
     Serve(Serve),
@@ -47,6 +50,15 @@ pub enum Command {
     /// API keys of a store
     #[command(subcommand)]
     Key(Key),
+    /// Tickets of runs and applications
+    #[command(subcommand)]
+    Ticket(Ticket),
+    /// What the owner of a store allows
+    #[command(subcommand)]
+    Rule(Rule),
+    /// Your own password at a server, by its socket
+    #[command(subcommand)]
+    Password(Password),
     /// The log of a store
     #[command(subcommand)]
     Audit(Audit),
@@ -146,6 +158,13 @@ pub enum User {
         #[arg(long)]
         uid: u32,
     },
+    /// Print a link by which somebody sets their password: it holds for 10 minutes, and once
+    Invite {
+        login: String,
+        /// Where the server is found
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,6 +204,57 @@ pub enum Key {
     /// Say that a key which somebody else made for you is to open your secrets
     Confirm {
         id: String,
+        /// The server's socket
+        #[arg(long, value_name = "PATH", env = "DKUSECRETS_SOCKET", default_value = "/run/dkusecrets/dkusecrets.sock")]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ticket {
+    /// Which tickets there are, never the tickets themselves
+    List {
+        /// Only this person's
+        #[arg(long, value_name = "LOGIN")]
+        user: Option<String>,
+    },
+    /// Revoke a ticket
+    Revoke { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Rule {
+    /// What is allowed
+    List,
+    /// Let an application ask for the people who look at it, by the headers of their browsers
+    AllowHeaders {
+        /// The login that it runs as, or the id of its API key
+        #[arg(value_name = "LOGIN|KEY")]
+        application: String,
+    },
+    /// Let it do so no more
+    DenyHeaders {
+        /// The login that it runs as, or the id of its API key
+        #[arg(value_name = "LOGIN|KEY")]
+        application: String,
+    },
+    /// Let administrators act as other people, or not
+    Impersonation {
+        #[arg(value_parser = ["on", "off"])]
+        allow: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Password {
+    /// Set it: it comes from standard input, or is asked for without showing it
+    Set {
+        /// The server's socket
+        #[arg(long, value_name = "PATH", env = "DKUSECRETS_SOCKET", default_value = "/run/dkusecrets/dkusecrets.sock")]
+        socket: PathBuf,
+    },
+    /// Say that a password which somebody else had a part in is to open your secrets
+    Confirm {
         /// The server's socket
         #[arg(long, value_name = "PATH", env = "DKUSECRETS_SOCKET", default_value = "/run/dkusecrets/dkusecrets.sock")]
         socket: PathBuf,

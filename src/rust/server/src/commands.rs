@@ -1,9 +1,10 @@
 //! What the owner of a store does with it, as a request and an answer in JSON: the program runs them itself, or asks the
 //! server that has the store open. Either way it is the same function.
 use crate::identity;
-use crate::people::{self, ApiKey, Group, Person};
+use crate::people::{self, ApiKey, Application, Group, Person};
 use crate::problem::{Problem, Result};
-use crate::server::{Server, event, now};
+use crate::server::{Server, Ticket, event, now};
+use crate::sign_in;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ pub enum Command {
         admin: String,
         uid: Option<u32>,
         allow_impersonation: bool,
+        url: Option<String>,
     },
     UserAdd {
         login: String,
@@ -37,6 +39,11 @@ pub enum Command {
         login: String,
         uid: u32,
     },
+    /// A link by which somebody sets their password.
+    UserInvite {
+        login: String,
+        url: Option<String>,
+    },
     GroupAdd {
         name: String,
         description: String,
@@ -53,6 +60,21 @@ pub enum Command {
     KeyRevoke {
         id: String,
     },
+    TicketList {
+        user: Option<String>,
+    },
+    TicketRevoke {
+        id: String,
+    },
+    RuleList,
+    RuleImpersonation {
+        allow: bool,
+    },
+    /// Whether an application may ask for its viewers: a login, or the id of a key.
+    RuleHeaders {
+        application: String,
+        allow: bool,
+    },
     AuditList {
         most: usize,
     },
@@ -65,7 +87,7 @@ pub enum Command {
 /// Runs a command; what it has done is in the log.
 pub fn run(server: &Server, command: &Command) -> Result<Value> {
     match command {
-        Command::Begin { admin, uid, allow_impersonation } => server.change(|change| {
+        Command::Begin { admin, uid, allow_impersonation, url } => server.change(|change| {
             let description = "Who is here manages people, groups and keys".to_owned();
             people::save_group(change, &Group { name: people::ADMINISTRATORS.into(), description })?;
             let rules = people::Rules { allow_impersonation: *allow_impersonation, ..people::Rules::default() };
@@ -77,7 +99,10 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
                 people::link(change, &mut person, *uid)?;
             }
             change.record(owner("store made", &[person.id], vec![admin.clone()]));
-            Ok(person_json(&person))
+            let code = sign_in::invite(change, &person, OWNER, uid.is_some())?;
+            let mut made = person_json(&person);
+            made["link"] = link(server, url.as_deref(), &code).into();
+            Ok(made)
         }),
         Command::UserAdd { login, groups } => server.change(|change| {
             let mut person = people::add(change, login)?;
@@ -115,6 +140,16 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
             change.record(owner("user linked", &[person.id], vec![login.clone(), format!("uid {uid}")]));
             Ok(person_json(&person))
         }),
+        Command::UserInvite { login, url } => server.change(|change| {
+            let person = people::present(change, login)?;
+            let code = sign_in::invite(change, &person, OWNER, person.uid == Some(vault::effective_user()))?;
+            change.record(owner("link made", &[person.id], vec![login.clone()]));
+            Ok(json!({
+                "login": login,
+                "link": link(server, url.as_deref(), &code),
+                "expires": change.now() + sign_in::LINK_MS,
+            }))
+        }),
         Command::GroupAdd { name, description } => server.change(|change| {
             if people::group(change, name)?.is_some() {
                 return Err(Problem::exists(format!("the group {name} already exists")));
@@ -143,6 +178,44 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
             })?;
             Ok(json!({ "revoked": id }))
         }
+        Command::TicketList { user } => {
+            let all = server.tickets();
+            let shown = all.into_iter().filter(|ticket| user.as_ref().is_none_or(|user| ticket.login == *user));
+            Ok(shown.map(|ticket| json!(TicketShown::from(ticket))).collect())
+        }
+        Command::TicketRevoke { id } => {
+            let ticket = server.tickets().into_iter().find(|ticket| ticket.id == *id);
+            let ticket = ticket.ok_or_else(|| Problem::not_found(format!("there is no ticket {id}")))?;
+            server.record(owner("ticket revoked", &[ticket.person], vec![id.clone()]))?;
+            server.revoke_ticket(id, &ticket.login);
+            Ok(json!({ "revoked": id }))
+        }
+        Command::RuleList => rules_json(&server.store),
+        Command::RuleImpersonation { allow } => {
+            server.change(|change| {
+                let rules = people::rules(change)?;
+                people::save_rules(change, &people::Rules { allow_impersonation: *allow, ..rules })?;
+                let action = if *allow { "acting as others allowed" } else { "acting as others forbidden" };
+                change.record(owner(action, &[], Vec::new()));
+                Ok(())
+            })?;
+            rules_json(&server.store)
+        }
+        Command::RuleHeaders { application, allow } => {
+            server.change(|change| {
+                let (named, about) = application_named(change, application)?;
+                let mut rules = people::rules(change)?;
+                rules.header_callers.retain(|other| *other != named);
+                if *allow {
+                    rules.header_callers.push(named);
+                }
+                people::save_rules(change, &rules)?;
+                let action = if *allow { "asking for viewers allowed" } else { "asking for viewers forbidden" };
+                change.record(owner(action, &about, vec![application.clone()]));
+                Ok(())
+            })?;
+            rules_json(&server.store)
+        }
         Command::AuditList { most } => {
             let all = server.store.events(*most)?;
             Ok(all.into_iter().map(|(number, event)| json!(EventShown::new(number, event))).collect())
@@ -153,9 +226,11 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
             let rules = people::rules(&server.store)?;
             let mut all = server.settings().listed();
             // What grants something lies where only its owner and administrators write.
-            for (name, value) in
-                [("allow-impersonation", rules.allow_impersonation), ("add-on-contact", rules.add_on_contact)]
-            {
+            for (name, value) in [
+                ("allow-impersonation", json!(rules.allow_impersonation)),
+                ("add-on-contact", json!(rules.add_on_contact)),
+                ("header-callers", header_callers(&server.store, &rules)?),
+            ] {
                 all.push(json!({ "setting": name, "value": value, "from": "store" }));
             }
             Ok(all.into())
@@ -177,12 +252,7 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
 
 /// An event of the owner's.
 fn owner(action: &str, about: &[people::Id], names: Vec<String>) -> Event {
-    Event {
-        who: "the owner of the store".into(),
-        from: format!("uid {}", vault::effective_user()),
-        names,
-        ..event(action, about)
-    }
+    Event { who: OWNER.into(), from: format!("uid {}", vault::effective_user()), names, ..event(action, about) }
 }
 
 /// Accepts a store that was put back from a backup.
@@ -200,6 +270,73 @@ pub fn accept_restore(data: &Path, even_damaged: bool) -> Result<Value> {
     })
 }
 
+/// The address of the page that sets a password. What is behind the # is the secret: browsers keep it to themselves, so
+/// it is in no log of a server or proxy and in no Referer. Without knowing where the server will be found, it is a path.
+fn link(server: &Server, url: Option<&str>, code: &str) -> String {
+    let known = server.address.get().filter(|_| !server.is_secure()).map(|address| format!("http://{address}"));
+    let base = url.map(str::to_owned).or(known).unwrap_or_default();
+    format!("{}/link#{code}", base.trim_end_matches('/'))
+}
+
+/// The application of that name, and whom it is about.
+fn application_named(from: &impl people::Documents, name: &str) -> Result<(Application, Vec<people::Id>)> {
+    if let Some(person) = people::person(from, name)? {
+        return Ok((Application::Person(person.id), vec![person.id]));
+    }
+    let key = people::keys(from)?.into_iter().map(|(_, key)| key).find(|key| key.id == name);
+    let key = key.ok_or_else(|| Problem::not_found(format!("there is neither a user nor an API key {name}")))?;
+    Ok((Application::Key(key.id), key.person.into_iter().collect()))
+}
+
+fn rules_json(store: &Store) -> Result<Value> {
+    let rules = people::rules(store)?;
+    Ok(json!({
+        "allow_impersonation": rules.allow_impersonation,
+        "add_on_contact": rules.add_on_contact,
+        "header_callers": header_callers(store, &rules)?,
+    }))
+}
+
+/// Which applications may ask for their viewers, by login or the id of a key.
+fn header_callers(store: &Store, rules: &people::Rules) -> Result<Value> {
+    let people = people::everybody(store)?;
+    let named = |application: &Application| match application {
+        Application::Person(id) => people.iter().find(|person| person.id == *id).map(|person| person.login.clone()),
+        Application::Key(id) => Some(id.clone()),
+    };
+    Ok(rules.header_callers.iter().filter_map(named).collect())
+}
+
+/// A ticket as it is listed: never the ticket itself.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TicketShown {
+    id: String,
+    login: String,
+    behalf: Option<String>,
+    /// In milliseconds since 1970, as `expires`.
+    created: i64,
+    expires: i64,
+    /// Whether it opens secrets.
+    opens: bool,
+}
+
+impl From<Ticket> for TicketShown {
+    fn from(ticket: Ticket) -> TicketShown {
+        TicketShown {
+            id: ticket.id,
+            login: ticket.login,
+            behalf: ticket.behalf,
+            created: ticket.created,
+            expires: ticket.expires,
+            opens: ticket.confirmed,
+        }
+    }
+}
+
+/// What the log calls whoever has the root key.
+const OWNER: &str = "the owner of the store";
+
 /// A key that the owner of the store makes for somebody: it opens nothing until they confirm it, unless acting as others
 /// is allowed, or they are the owner.
 fn key_create(server: &Server, user: &str, label: &str, expires: Option<i64>) -> Result<Value> {
@@ -212,7 +349,7 @@ fn key_create(server: &Server, user: &str, label: &str, expires: Option<i64>) ->
         label: label.into(),
         description: String::new(),
         created_on: now(),
-        created_by: "the owner of the store".into(),
+        created_by: OWNER.into(),
         expires,
         confirmed,
         administrator: false,

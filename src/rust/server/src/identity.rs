@@ -1,12 +1,14 @@
 //! Who is asking: the kernel says, or a credential does. A credential that is wrong is refused, and never followed by
 //! another way in.
-use crate::people::{self, Id, Person};
+use crate::people::{self, Application, Id, Person};
 use crate::problem::{Problem, Result};
 use crate::server::{Server, Ticket, event, now};
-use axum::http::{HeaderMap, header};
+use crate::session::Session;
+use crate::sign_in;
+use axum::http::{HeaderMap, Method, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use vault::Event;
 use zeroize::Zeroizing;
 
@@ -37,6 +39,7 @@ pub enum Source {
     Key,
     Ticket,
     Kernel,
+    Session,
 }
 
 /// Who is asking.
@@ -56,6 +59,10 @@ pub struct Caller {
     pub key: Option<String>,
     /// When the ticket ends that this rests on.
     pub ends: Option<i64>,
+    /// The session that this rests on.
+    pub session: Option<Session>,
+    /// The application that asks for this person, by the headers of their browser.
+    pub application: Option<Application>,
     /// Whether it is the owner of the store, on its own machine, who has the root key.
     pub owner: bool,
     from: String,
@@ -63,11 +70,12 @@ pub struct Caller {
 }
 
 /// What a caller may say of itself, for the log: nobody vouches for it.
-const CLAIMS: [(&str, &str); 4] = [
+const CLAIMS: [(&str, &str); 5] = [
     ("x-dkusecrets-script", "script"),
     ("x-dkusecrets-kind", "kind"),
     ("x-dkusecrets-project", "project"),
     ("x-dkusecrets-commit", "commit"),
+    ("x-forwarded-for", "forwarded for"),
 ];
 
 impl Caller {
@@ -83,7 +91,7 @@ impl Caller {
         let person = self.someone()?;
         if !self.opens {
             return Err(Problem::not_allowed(
-                "this credential was made by somebody else and opens no secret until its owner confirms it: dkusecrets key confirm",
+                "this credential was made by somebody else and opens no secret until its owner confirms it: dkusecrets key confirm, or dkusecrets password confirm",
             ));
         }
         Ok(person)
@@ -94,6 +102,44 @@ impl Caller {
             return Ok(());
         }
         Err(Problem::not_allowed("only administrators may do that"))
+    }
+
+    /// Whoever is signed in in a browser.
+    pub fn of_session(viewer: Viewer, headers: &HeaderMap, peer: Peer) -> Caller {
+        Caller {
+            source: Source::Session,
+            administrator: viewer.person.is_administrator(),
+            name: viewer.person.login.clone(),
+            person: Some(viewer.person),
+            acting: None,
+            opens: viewer.opens,
+            key: None,
+            ends: None,
+            session: Some(viewer.session),
+            application: None,
+            owner: false,
+            from: peer.to_string(),
+            claims: claims(headers),
+        }
+    }
+
+    /// The same, asking for the person that a browser's session stands for.
+    pub fn for_viewer(&self, viewer: Viewer, application: Application) -> Caller {
+        Caller {
+            source: Source::Session,
+            name: viewer.person.login.clone(),
+            ends: Some(viewer.session.ends()),
+            opens: viewer.opens,
+            person: Some(viewer.person),
+            session: Some(viewer.session),
+            acting: Some(self.name.clone()),
+            application: Some(application),
+            key: self.key.clone(),
+            administrator: false,
+            owner: false,
+            from: self.from.clone(),
+            claims: self.claims.clone(),
+        }
     }
 
     /// An event of this caller's, about `about` or, without any, about the caller.
@@ -110,11 +156,25 @@ impl Caller {
     }
 }
 
+/// Somebody who is signed in.
+#[derive(Debug)]
+pub struct Viewer {
+    pub person: Person,
+    pub session: Session,
+    pub opens: bool,
+}
+
 /// Finds out who is asking. What is refused is in the log before it is answered.
 ///
 /// `may_appear`: whether somebody of this machine who comes for the first time becomes one of the people by that.
-pub fn authenticate(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Result<Caller> {
-    let found = who(server, headers, peer, may_appear).and_then(|caller| acting_as(server, headers, caller));
+pub fn authenticate(
+    server: &Server,
+    method: &Method,
+    headers: &HeaderMap,
+    peer: Peer,
+    may_appear: bool,
+) -> Result<Caller> {
+    let found = who(server, method, headers, peer, may_appear).and_then(|caller| acting_as(server, headers, caller));
     if let Err(problem) = &found {
         server.metrics.refused(problem.kind);
         let refused = Event {
@@ -130,7 +190,7 @@ pub fn authenticate(server: &Server, headers: &HeaderMap, peer: Peer, may_appear
     found
 }
 
-fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Result<Caller> {
+fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Result<Caller> {
     let caller = |source, name: &str, person: Option<Person>, opens| Caller {
         source,
         administrator: person.as_ref().is_some_and(Person::is_administrator),
@@ -140,6 +200,8 @@ fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Re
         opens,
         key: None,
         ends: None,
+        session: None,
+        application: None,
         owner: false,
         from: peer.to_string(),
         claims: claims(headers),
@@ -149,12 +211,17 @@ fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Re
         let ticket = server.ticket(&presented);
         let ticket = ticket.ok_or_else(|| Problem::not_authenticated("Unknown or expired ticket"))?;
         let person = enabled(server, &ticket.login, ticket.person, "Unknown or expired ticket")?;
-        if !rests_on_something(server, &ticket)? {
-            return Err(Problem::not_authenticated("Unknown or expired ticket"));
-        }
-        let found = caller(Source::Ticket, &ticket.login, Some(person), ticket.confirmed);
-        let ends = Some(ticket.expires);
-        return Ok(Caller { acting: ticket.behalf, key: ticket.key, ends, administrator: false, ..found });
+        let opens = rests_on(server, &ticket)?;
+        let opens = opens.ok_or_else(|| Problem::not_authenticated("Unknown or expired ticket"))?;
+        return Ok(Caller {
+            acting: ticket.behalf,
+            key: ticket.key,
+            session: ticket.session,
+            application: ticket.application,
+            ends: Some(ticket.expires),
+            administrator: false,
+            ..caller(Source::Ticket, &ticket.login, Some(person), ticket.confirmed && opens)
+        });
     }
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         let unknown = || Problem::not_authenticated("Unknown API Key");
@@ -170,8 +237,29 @@ fn who(server: &Server, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Re
                 let hash = Some(people::hash(&presented));
                 Ok(Caller { key: hash, ..caller(Source::Key, login, Some(person), key.confirmed) })
             }
-            None => Ok(Caller { administrator: key.administrator, ..caller(Source::Key, &key.id, None, false) }),
+            None => Ok(Caller {
+                administrator: key.administrator,
+                key: Some(people::hash(&presented)),
+                ..caller(Source::Key, &key.id, None, false)
+            }),
         };
+    }
+    if let Some(token) = server.cookies(headers).session()? {
+        if !is_same_origin(headers) {
+            return Err(Problem::not_allowed(
+                "a session is for the pages of this server, and what its browser does for others is refused: use an API key",
+            ));
+        }
+        let viewer = sign_in::viewer(server, token, true)?;
+        let viewer = viewer.ok_or_else(|| Problem::not_authenticated("this session has ended: sign in again"))?;
+        let safe = *method == Method::GET || *method == Method::HEAD;
+        let shown = headers.get("x-dkusecrets-csrf").and_then(|shown| shown.to_str().ok()).unwrap_or_default();
+        if !safe && !viewer.session.is_csrf(shown) {
+            return Err(Problem::not_allowed(
+                "what a session changes needs its token in X-Dkusecrets-Csrf: GET /dkusecrets/v1/session tells it",
+            ));
+        }
+        return Ok(Caller::of_session(viewer, headers, peer));
     }
     match peer {
         Peer::Process { uid, .. } => {
@@ -260,18 +348,68 @@ pub fn account(uid: u32) -> Result<String> {
     }
 }
 
-/// Whether what a ticket was asked for with still holds: the key, and the right to act as somebody else.
-fn rests_on_something(server: &Server, ticket: &Ticket) -> Result<bool> {
-    if let Some(hash) = &ticket.key {
-        match people::key_of_hash(&server.store, hash)? {
-            Some(key) if key.expires.is_none_or(|end| end > now()) => {}
-            _ => return Ok(false),
+/// Whether what a ticket was asked for with still holds (the key, the session, and the right to act for somebody else),
+/// and whether it opens secrets.
+fn rests_on(server: &Server, ticket: &Ticket) -> Result<Option<bool>> {
+    let mut opens = true;
+    let key = match &ticket.key {
+        None => None,
+        Some(hash) => match people::key_of_hash(&server.store, hash)? {
+            Some(key) if key.expires.is_none_or(|end| end > now()) => Some(key),
+            _ => return Ok(None),
+        },
+    };
+    if let Some(key) = key.filter(|key| ticket.behalf.is_none() && key.user.is_some()) {
+        opens = key.confirmed;
+    }
+    if let Some(session) = &ticket.session {
+        let session = server.sessions.of_id(&session.id, now());
+        match session.map(|session| sign_in::who_is(server, session)).transpose()?.flatten() {
+            Some(viewer) if ticket.behalf.is_none() || ticket.application.is_some() => opens = viewer.opens,
+            Some(_) => {}
+            None => return Ok(None),
         }
     }
-    let Some(acting) = &ticket.behalf else { return Ok(true) };
+    let Some(acting) = &ticket.behalf else { return Ok(Some(opens)) };
+    let rules = people::rules(&server.store)?;
+    if let Some(application) = &ticket.application {
+        let there = match application {
+            Application::Person(id) => people::person(&server.store, acting)?.is_some_and(|p| p.enabled && p.id == *id),
+            // Looked at above.
+            Application::Key(_) => true,
+        };
+        return Ok((there && rules.header_callers.contains(application)).then_some(opens));
+    }
     let administrator = people::person(&server.store, acting)?.is_some_and(|p| p.enabled && p.is_administrator());
     let key_of_nobody = people::keys(&server.store)?.iter().any(|(_, key)| key.id == *acting && key.administrator);
-    Ok((administrator || key_of_nobody) && people::rules(&server.store)?.allow_impersonation)
+    Ok(((administrator || key_of_nobody) && rules.allow_impersonation).then_some(opens))
+}
+
+/// Whether a browser says that one of our own pages asks. Whoever says nothing of it is no browser, or an old one.
+pub fn is_same_origin(headers: &HeaderMap) -> bool {
+    origin(headers) == Some(true)
+}
+
+/// The same, if the browser says anything.
+pub fn origin(headers: &HeaderMap) -> Option<bool> {
+    let told = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = told("sec-fetch-site") {
+        return Some(site == "same-origin");
+    }
+    let origin = told("origin")?;
+    let host = told("host").unwrap_or_default();
+    Some(origin.split_once("://").is_some_and(|(_, authority)| !host.is_empty() && authority == host))
+}
+
+/// The address that somebody comes from, whose budget their guesses are taken from. What a proxy says of it counts where
+/// there is one: its own word is the last.
+pub fn address(server: &Server, headers: &HeaderMap, peer: Peer) -> Option<IpAddr> {
+    let Peer::Network(peer) = peer else { return None };
+    if !server.is_behind_proxy() {
+        return Some(peer.ip());
+    }
+    let told = headers.get_all("x-forwarded-for").iter().next_back().and_then(|last| last.to_str().ok());
+    told.and_then(|all| all.rsplit(',').next()?.trim().parse().ok()).or(Some(peer.ip()))
 }
 
 fn enabled(server: &Server, login: &str, id: Id, otherwise: &str) -> Result<Person> {
@@ -319,7 +457,7 @@ fn presented_key(header: &str) -> Option<Zeroizing<String>> {
     }
 }
 
-fn claims(headers: &HeaderMap) -> Vec<(String, String)> {
+pub fn claims(headers: &HeaderMap) -> Vec<(String, String)> {
     let claim = |(header, name): &(&str, &str)| {
         let says: String = headers.get(*header)?.to_str().ok()?.chars().take(200).collect();
         Some(((*name).to_owned(), says))

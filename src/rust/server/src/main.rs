@@ -19,14 +19,21 @@
 //! | `http` | the routes |
 //! | `identity` | who is asking |
 //! | `server` | a store while it is served |
+//! | `cookies` | what browsers keep for us |
+//! | `sign_in` | passwords, links and sessions: who may set what, and what it opens |
+//! | `password` | what may be a password, and its hash |
+//! | `session` | who is signed in |
+//! | `budget` | how often a password may be tried |
 //! | `people` | people, groups, keys and rules, as documents in the store |
 //! | `problem` | what can go wrong |
 
+mod budget;
 mod cli;
 mod client;
 mod commands;
 mod config;
 mod connections;
+mod cookies;
 mod disk;
 mod files;
 mod http;
@@ -35,16 +42,19 @@ mod log;
 mod manual;
 mod metrics;
 mod own;
+mod password;
 mod people;
 mod problem;
 mod run;
 mod serve;
 mod server;
+mod session;
+mod sign_in;
 mod tls;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use cli::{Audit, Cli, Group, Key, User};
+use cli::{Audit, Cli, Group, Key, Password, Rule, Ticket, User};
 use commands::Command;
 use problem::{Problem, Result};
 use serde_json::{Value, json};
@@ -80,9 +90,9 @@ fn done(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode> {
 fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
     let print = |answer: &Value| own::print(answer, cli.json);
     match &cli.command {
-        cli::Command::Init { admin, allow_impersonation } => {
+        cli::Command::Init { admin, allow_impersonation, url } => {
             let data = data_of(cli)?;
-            print(&init(data, admin, *allow_impersonation)?)
+            print(&init(data, admin, *allow_impersonation, url.clone())?)
         }
         cli::Command::Serve(given) => serve_store(&absolute(data_of(cli)?)?, given, matches),
         cli::Command::Config(given) => print(&in_force(cli, given, matches)?),
@@ -98,6 +108,7 @@ fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
                 User::List => Command::UserList,
                 User::Remove { login } => Command::UserRemove { login: login.clone() },
                 User::Groups { login, groups } => Command::UserGroups { login: login.clone(), groups: groups.clone() },
+                User::Invite { login, url } => Command::UserInvite { login: login.clone(), url: url.clone() },
                 User::Link { login, uid } => Command::UserLink { login: login.clone(), uid: *uid },
             },
         )?),
@@ -137,6 +148,36 @@ fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
         cli::Command::Key(Key::Revoke { id }) => {
             print(&on_store(data_of(cli)?, &Command::KeyRevoke { id: id.clone() })?)
         }
+        cli::Command::Ticket(ticket) => print(&on_store(
+            data_of(cli)?,
+            &match ticket {
+                Ticket::List { user } => Command::TicketList { user: user.clone() },
+                Ticket::Revoke { id } => Command::TicketRevoke { id: id.clone() },
+            },
+        )?),
+        cli::Command::Rule(rule) => print(&on_store(
+            data_of(cli)?,
+            &match rule {
+                Rule::List => Command::RuleList,
+                Rule::AllowHeaders { application } => {
+                    Command::RuleHeaders { application: application.clone(), allow: true }
+                }
+                Rule::DenyHeaders { application } => {
+                    Command::RuleHeaders { application: application.clone(), allow: false }
+                }
+                Rule::Impersonation { allow } => Command::RuleImpersonation { allow: allow == "on" },
+            },
+        )?),
+        cli::Command::Password(Password::Set { socket }) => {
+            let typed = own::typed("New password: ", 1024)?;
+            let text = std::str::from_utf8(&typed).map_err(|_| Problem::bad("a password is text in UTF-8"))?;
+            let body = serde_json::to_vec(&json!({ "new_password": text }));
+            let body = body.map_err(|_| Problem::internal("a password cannot be encoded"))?;
+            client::request(socket, "POST", "/dkusecrets/v1/password", body).map(drop)
+        }
+        cli::Command::Password(Password::Confirm { socket }) => {
+            client::request(socket, "POST", "/dkusecrets/v1/password/confirm", Vec::new()).map(drop)
+        }
         cli::Command::Audit(Audit::Verify) => print(&on_store(data_of(cli)?, &Command::AuditVerify)?),
         cli::Command::Audit(Audit::List { most }) => {
             print(&on_store(data_of(cli)?, &Command::AuditList { most: *most })?)
@@ -164,16 +205,18 @@ fn data_of(cli: &Cli) -> Result<&Path> {
 }
 
 /// Makes a store. The administrator who is also its owner on this machine is known by user id from the start.
-fn init(data: &Path, admin: &str, allow_impersonation: bool) -> Result<Value> {
+fn init(data: &Path, admin: &str, allow_impersonation: bool, url: Option<String>) -> Result<Value> {
     let data = absolute(data)?;
     Store::create(&data)?;
     let uid = vault::effective_user();
     let own = matches!(nix::unistd::User::from_uid(uid.into()), Ok(Some(user)) if user.name == admin);
     let server = Server::new(Store::open(&data)?);
-    let begin = Command::Begin { admin: admin.into(), uid: own.then_some(uid), allow_impersonation };
+    let begin = Command::Begin { admin: admin.into(), uid: own.then_some(uid), allow_impersonation, url };
     let person = commands::run(&server, &begin)?;
     server.store.flush()?;
-    Ok(json!({ "store": server.store.info().id, "data": data, "admin": person["login"], "uid": person["uid"] }))
+    Ok(
+        json!({ "store": server.store.info().id, "data": data, "admin": person["login"], "uid": person["uid"], "link": person["link"] }),
+    )
 }
 
 /// Runs a command on a store, or has the server run it that has it open.

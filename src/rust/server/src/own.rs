@@ -7,23 +7,26 @@ use zeroize::Zeroizing;
 
 /// Stores a value. One line feed at its end is not part of it: `echo` and files end with one.
 pub fn set(name: &str, description: Option<String>) -> Result<()> {
-    let bytes = if std::io::stdin().is_terminal() {
-        let typed = rpassword::prompt_password(format!("Value of the secret \"{}\": ", name.escape_debug()));
-        Zeroizing::new(typed.map_err(|e| Problem::unavailable(format!("cannot ask: {e}")))?.into_bytes())
-    } else {
-        // In one piece, as a buffer that grows leaves copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(vault::Value::MAX_BYTES + 2));
-        let most = vault::Value::MAX_BYTES as u64 + 2;
-        let read = std::io::stdin().take(most).read_to_end(&mut bytes);
-        read.map_err(|e| Problem::bad(format!("standard input cannot be read: {e}")))?;
-        if bytes.ends_with(b"\n") {
-            bytes.pop();
-        }
-        bytes
-    };
-    let value = vault::Value::new(&bytes)?;
+    let question = format!("Value of the secret \"{}\": ", name.escape_debug());
+    let value = vault::Value::new(&typed(&question, vault::Value::MAX_BYTES)?)?;
     Vault::of_caller().set(name, &value, &Change { description, ..Change::default() })?;
     Ok(())
+}
+
+/// What is typed without showing it, or comes from standard input. A little more than `most` bytes tells that it is more.
+pub fn typed(question: &str, most: usize) -> Result<Zeroizing<Vec<u8>>> {
+    if std::io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password(question);
+        return Ok(Zeroizing::new(typed.map_err(|e| Problem::unavailable(format!("cannot ask: {e}")))?.into_bytes()));
+    }
+    // In one piece, as a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 2));
+    let read = std::io::stdin().take(most as u64 + 2).read_to_end(&mut bytes);
+    read.map_err(|e| Problem::bad(format!("standard input cannot be read: {e}")))?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+    }
+    Ok(bytes)
 }
 
 /// Prints a value byte for byte, with a line feed only for a terminal.

@@ -1,5 +1,6 @@
 //! Who there is: people, groups, their keys, and the rules of the store. Each is a JSON document in the store's sealed
 //! directory, so that whoever writes to the database without the root key cannot make himself somebody.
+use crate::password::Stored;
 use crate::problem::{Problem, Result};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -70,6 +71,28 @@ impl Person {
     }
 }
 
+/// A link by which one person sets a password, once. What it holds is not kept: a document's name holds its hash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Link {
+    pub login: String,
+    pub person: Id,
+    pub created_by: String,
+    /// Whether the person made it: what is set by it opens their secrets then.
+    pub own: bool,
+    /// In milliseconds since 1970.
+    pub expires: i64,
+}
+
+/// A program that may ask for those who look at it, by the headers of their browsers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Application {
+    /// Whatever runs as this person.
+    Person(Id),
+    /// Who has the key of this id.
+    Key(String),
+}
+
 /// A key for the API. The key itself is not kept: a document's name holds its hash.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApiKey {
@@ -118,11 +141,14 @@ pub struct Rules {
     pub allow_impersonation: bool,
     /// Whether people of this machine appear by themselves when they first come by the socket.
     pub add_on_contact: bool,
+    /// Who may ask for others by the headers of their browsers.
+    #[serde(default)]
+    pub header_callers: Vec<Application>,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { allow_impersonation: false, add_on_contact: true }
+        Rules { allow_impersonation: false, add_on_contact: true, header_callers: Vec::new() }
     }
 }
 
@@ -229,7 +255,45 @@ pub fn link(change: &mut Transaction, person: &mut Person, uid: u32) -> Result<(
         change.remove_document(&format!("uid:{old}"))?;
     }
     put(change, &format!("uid:{uid}"), &person.login)?;
+    // Who set the password while nobody else could be known may be somebody else: from now on the kernel says.
+    if let Some(password) = password(change, &person.id)?.filter(|password| password.claimed) {
+        doubt_keys(change, &person.id)?;
+        save_password(change, &Stored { claimed: false, ..password })?;
+    }
     save(change, person)
+}
+
+/// What is kept of a person's password.
+pub fn password(from: &impl Documents, person: &Id) -> Result<Option<Stored>> {
+    find(from, &format!("password:{}", hex(person)))
+}
+
+pub fn save_password(change: &mut Transaction, password: &Stored) -> Result<()> {
+    put(change, &format!("password:{}", hex(&password.person)), password)
+}
+
+/// Makes a link in the place of those that the person had; it is told here once. Those that are over go, too.
+pub fn add_link(change: &mut Transaction, link: &Link) -> Result<Zeroizing<String>> {
+    let now = change.now();
+    remove_links(change, |other| other.person == link.person || other.expires <= now)?;
+    let text = Zeroizing::new(random_text(32)?);
+    put(change, &format!("link:{}", hash(&text)), link)?;
+    Ok(text)
+}
+
+/// The link that was presented, if it holds and is for this login.
+pub fn link_for(from: &impl Documents, presented: &str, login: &str, now: i64) -> Result<Option<Link>> {
+    let link: Option<Link> = find(from, &format!("link:{}", hash(presented)))?;
+    Ok(link.filter(|link| link.login == login && link.expires > now))
+}
+
+pub fn remove_links(change: &mut Transaction, which: impl Fn(&Link) -> bool) -> Result<()> {
+    for (name, bytes) in Documents::named(change, "link:") {
+        if which(&read::<Link>(&name, &bytes)?) {
+            change.remove_document(&name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a person with their secrets and keys.
@@ -243,6 +307,10 @@ pub fn remove(change: &mut Transaction, person: &Person) -> Result<()> {
     if let Some(uid) = person.uid {
         change.remove_document(&format!("uid:{uid}"))?;
     }
+    if password(change, &person.id)?.is_some() {
+        change.remove_document(&format!("password:{}", hex(&person.id)))?;
+    }
+    remove_links(change, |link| link.person == person.id)?;
     change.remove_document(&format!("person:{}", person.login))?;
     Ok(change.remove_person(&person.id)?)
 }
@@ -348,6 +416,16 @@ pub fn edit_key(change: &mut Transaction, hash: &str, edit: impl FnOnce(&mut Api
 fn check_key(key: &ApiKey) -> Result<()> {
     if key.label.len() > MOST_TEXT || key.description.len() > MOST_TEXT {
         return Err(Problem::bad("the label and the description of a key have at most 1 KiB"));
+    }
+    Ok(())
+}
+
+/// Lets none of a person's keys open anything until it is confirmed again.
+pub fn doubt_keys(change: &mut Transaction, person: &Id) -> Result<()> {
+    for (hash, key) in keys(change)? {
+        if key.person == Some(*person) && key.confirmed {
+            edit_key(change, &hash, |key| key.confirmed = false)?;
+        }
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub struct Problem {
     pub kind: &'static str,
     pub message: String,
     details: Box<Details>,
+    /// In how many seconds to try again, where that can help.
+    wait: u64,
 }
 
 /// A problem as it goes over the wire.
@@ -63,7 +65,7 @@ const INTERNAL: &str = "dkusecrets.InternalException";
 
 impl Problem {
     fn new(status: StatusCode, error_type: &'static str, kind: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, error_type, kind, message: message.into(), details: Box::default() }
+        Problem { status, error_type, kind, message: message.into(), details: Box::default(), wait: 1 }
     }
 
     /// A credential that is missing, wrong, over or revoked.
@@ -118,6 +120,12 @@ impl Problem {
     /// Try again later.
     pub fn unavailable(message: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "unavailable", message)
+    }
+
+    /// Try again in so many seconds.
+    pub fn too_many_tries(seconds: u64) -> Problem {
+        let message = format!("too many passwords were tried: wait {seconds} s");
+        Problem { wait: seconds, ..Problem::new(StatusCode::TOO_MANY_REQUESTS, UNAVAILABLE, "unavailable", message) }
     }
 
     pub fn internal(message: impl Into<String>) -> Problem {
@@ -185,8 +193,8 @@ impl From<Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.shown())).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.wait));
         }
         response
     }

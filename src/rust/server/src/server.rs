@@ -1,10 +1,15 @@
 //! A store and what is known while it is served: tickets, and when people and keys were last here.
+use crate::budget::Budgets;
 use crate::config::InForce;
+use crate::cookies::Cookies;
 use crate::disk::Disk;
 use crate::identity::Caller;
 use crate::metrics::Metrics;
-use crate::people::{self, Id, Person};
+use crate::password::Hasher;
+use crate::people::{self, Application, Id, Person};
 use crate::problem::{Problem, Result};
+use crate::session::{Session, Sessions};
+use axum::http::HeaderMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +37,9 @@ pub struct Server {
     refusals: Mutex<(i64, u32, u64)>,
     /// Where it is reached over TCP, once that is known: what runs are told.
     pub address: OnceLock<SocketAddr>,
+    pub sessions: Sessions,
+    pub hasher: Hasher,
+    pub budgets: Budgets,
     /// By login. Told from memory: since the server began.
     activity: Mutex<HashMap<String, Activity>>,
     settings: RwLock<Arc<InForce>>,
@@ -55,8 +63,14 @@ pub struct Ticket {
     pub behalf: Option<String>,
     /// The hash of the key it was asked for with, if it was: it holds no longer than that.
     pub key: Option<String>,
-    /// Whether it opens secrets.
+    /// The session it was asked for with, or that of whom it was asked for.
+    pub session: Option<Session>,
+    /// The application that asked for it, by the headers of the person's browser.
+    pub application: Option<Application>,
+    /// Whether it opened secrets.
     pub confirmed: bool,
+    /// In milliseconds since 1970.
+    pub created: i64,
     /// In milliseconds since 1970.
     pub expires: i64,
 }
@@ -76,6 +90,9 @@ impl Server {
             tickets: Mutex::default(),
             refusals: Mutex::default(),
             address: OnceLock::new(),
+            sessions: Sessions::default(),
+            hasher: Hasher::default(),
+            budgets: Budgets::new(),
             activity: Mutex::default(),
             settings: RwLock::default(),
             metrics: Metrics::default(),
@@ -128,9 +145,12 @@ impl Server {
             person: person.id,
             behalf: caller.acting.clone(),
             key: caller.key.clone(),
+            session: caller.session.clone(),
+            application: caller.application.clone(),
             confirmed: caller.opens,
+            created: now(),
             // One that comes from another ends with it.
-            expires: caller.ends.unwrap_or(now() + TICKET_MS),
+            expires: (now() + TICKET_MS).min(caller.ends.unwrap_or(i64::MAX)),
         };
         let id = ticket.id.clone();
         let mut tickets = held(&self.tickets);
@@ -150,6 +170,29 @@ impl Server {
     /// What a ticket that was presented is.
     pub fn ticket(&self, presented: &str) -> Option<Ticket> {
         held(&self.tickets).get(&people::hash(presented)).filter(|ticket| ticket.expires > now()).cloned()
+    }
+
+    /// The tickets that hold, those that end first first.
+    pub fn tickets(&self) -> Vec<Ticket> {
+        let now = now();
+        let mut all: Vec<Ticket> = held(&self.tickets).values().filter(|t| t.expires > now).cloned().collect();
+        all.sort_by(|one, other| (one.expires, &one.id).cmp(&(other.expires, &other.id)));
+        all
+    }
+
+    /// Whether browsers reach it over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_behind_proxy() || self.settings().tls_cert.is_some()
+    }
+
+    pub fn is_behind_proxy(&self) -> bool {
+        self.settings().behind_tls_proxy
+    }
+
+    /// The cookies of a request.
+    pub fn cookies<'h>(&self, headers: &'h HeaderMap) -> Cookies<'h> {
+        let all = headers.get_all(axum::http::header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        Cookies::new(all, self.is_secure())
     }
 
     /// Revokes one of a person's tickets, by its id; answers whether there was one.

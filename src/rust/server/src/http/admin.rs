@@ -2,12 +2,14 @@
 //! is made opens no secret until they confirm it, unless the rules allow acting as others.
 use super::auth::{Described, NewKey, Wanted, described, store_key};
 use super::route::{Done, Object};
-use super::settings::{Document, edit};
+use super::settings::{Document, edit, sign_out_disabled};
 use super::{Answer, Input};
 use crate::identity::Caller;
+use crate::password::{Hash, Password, Place};
 use crate::people::{self, ApiKey, Group, Person};
 use crate::problem::{Problem, Result};
 use crate::server::Server;
+use crate::sign_in;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,7 +60,7 @@ pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer<Listed> {
     Ok(listed(server.person(login)?))
 }
 
-/// A user to be made. A password comes in the same document; it is for the page, which signs people in.
+/// A user to be made. A password that comes in the same document opens no secret until the person changes or confirms it.
 #[derive(Deserialize, JsonSchema)]
 pub struct NewUser {
     login: String,
@@ -76,18 +78,27 @@ pub struct NewUser {
     password: Option<Zeroizing<String>>,
 }
 
-fn add(change: &mut Transaction, caller: &Caller, wanted: &NewUser) -> Result<Person> {
-    if wanted.password.as_ref().is_some_and(|password| !password.is_empty()) {
-        return Err(Problem::bad(
-            "password: nobody signs in by a password yet; leave it empty, and make a key or link a user id",
-        ));
+impl NewUser {
+    fn password(&self) -> Option<&str> {
+        self.password.as_ref().map(|password| password.as_str()).filter(|password| !password.is_empty())
     }
+
+    /// Hashing takes its time: it is done before the change that others wait for.
+    fn hash(&self, server: &Server) -> Result<Option<Hash>> {
+        self.password().map(|text| server.hasher.hash(&Password::new(text)?, Place::Known)).transpose()
+    }
+}
+
+fn add(change: &mut Transaction, caller: &Caller, wanted: &NewUser, hash: Option<Hash>) -> Result<Person> {
     let mut person = people::add(change, &wanted.login)?;
     person.display_name = wanted.display_name.clone().unwrap_or(person.display_name);
     person.email = wanted.email.clone().unwrap_or_default();
     person.profile = wanted.profile.clone().unwrap_or(person.profile);
     person.groups.clone_from(&wanted.groups);
     people::save(change, &person)?;
+    if let Some(hash) = hash {
+        sign_in::first_password(change, &person, hash, &caller.name)?;
+    }
     change.record(caller.event("user added", &[person.id], vec![person.login.clone()]));
     Ok(person)
 }
@@ -101,7 +112,8 @@ pub struct Message {
 pub fn create(server: &Server, caller: &Caller, input: &Input<NewUser>) -> Answer<Message> {
     caller.administrator()?;
     let wanted = input.json()?;
-    let person = server.change(|change| add(change, caller, &wanted))?;
+    let hash = wanted.hash(server)?;
+    let person = server.change(|change| add(change, caller, &wanted, hash))?;
     Ok(Message { msg: format!("Created user {}", person.login) })
 }
 
@@ -153,9 +165,13 @@ pub fn create_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<Ne
     caller.administrator()?;
     let mut outcomes = Vec::new();
     for some in input.json()?.chunks(AT_ONCE) {
-        let all = server.change(|change| some.iter().try_for_each(|Object(new)| add(change, caller, new).map(drop)));
-        let together = all.is_ok();
-        let alone = |new: &NewUser| server.change(|change| add(change, caller, new).map(drop));
+        let all =
+            || server.change(|change| some.iter().try_for_each(|Object(new)| add(change, caller, new, None).map(drop)));
+        let together = some.iter().all(|Object(new)| new.password().is_none()) && all().is_ok();
+        let alone = |new: &NewUser| {
+            let hash = new.hash(server)?;
+            server.change(|change| add(change, caller, new, hash).map(drop))
+        };
         outcomes.extend(some.iter().map(|Object(new)| outcome(&new.login, if together { Ok(()) } else { alone(new) })));
     }
     Ok(outcomes)
@@ -179,9 +195,9 @@ pub fn edit_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<Edit
         let changed = server.change(|change| {
             let person = edit(change, login, document)?;
             change.record(caller.event("user changed", &[person.id], vec![login.clone()]));
-            Ok(())
+            Ok(person)
         });
-        outcome(login, changed)
+        outcome(login, changed.map(|person| sign_out_disabled(server, &person)))
     };
     Ok(all.iter().map(one).collect())
 }

@@ -51,11 +51,12 @@ pub fn exposed<S: Serializer>(value: &vault::Value, to: S) -> std::result::Resul
 }
 
 /// `GET /auth/info`: in DSS's words.
-pub fn info(server: &Server, caller: &Caller, input: &Input) -> Answer<Info> {
+pub fn info<B>(server: &Server, caller: &Caller, input: &Input<B>) -> Answer<Info> {
     let source = match caller.source {
         Source::Key => "PERSONAL_API_KEY",
         Source::Ticket => "TICKET",
         Source::Kernel => "OS_USER",
+        Source::Session => "SESSION",
     };
     let mut info = Info {
         auth_source: source,

@@ -6,9 +6,11 @@ pub use auth::described;
 mod openapi;
 mod operator;
 mod own;
+mod page;
 mod route;
 mod runs;
 mod settings;
+mod sign_in;
 mod table;
 
 use crate::identity::{Caller, Peer, authenticate};
@@ -46,6 +48,7 @@ pub fn app(server: Arc<Server>) -> Service {
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
     let observe = axum::middleware::from_fn_with_state(server.clone(), operator::observe);
     let routes = table::router()
+        .merge(page::routes())
         .route("/health", axum::routing::get(operator::health))
         .route("/metrics", axum::routing::get(operator::metrics))
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
@@ -142,7 +145,7 @@ impl Asked {
     fn caller(&self) -> Result<Caller> {
         let peer = self.head.extensions.get::<ConnectInfo<Peer>>();
         let ConnectInfo(peer) = peer.ok_or_else(|| Problem::internal("a connection without another end"))?;
-        authenticate(&self.app.server, &self.head.headers, *peer, self.head.uri.path() != OWNER)
+        authenticate(&self.app.server, &self.head.method, &self.head.headers, *peer, self.head.uri.path() != OWNER)
     }
 
     fn answer(&self, caller: &Caller, body: Bytes) -> Result<Vec<u8>> {

@@ -131,12 +131,13 @@ fn refusals(problem: &schemars::Schema) -> Value {
         (404, "It is not there, or is somebody else's"),
         (409, "It exists already, or was changed meanwhile"),
         (413, "A request's body has at most 8 MiB"),
+        (429, "Too many tries: wait"),
         (500, "Something is wrong here; the server's log says more"),
         (503, "The server, its disk or another process is busy: try again"),
     ];
     let one = |(status, description): (u16, &str)| {
         let mut refusal = json!({ "description": description, "content": json_of(problem) });
-        if status == 503 {
+        if [429, 503].contains(&status) {
             refusal["headers"] = retry.clone();
         }
         (status.to_string(), refusal)

@@ -3,7 +3,7 @@
 use super::auth::{self, exposed};
 use super::route::Done;
 use super::{Answer, Input};
-use crate::commands::{self, Command, EventShown};
+use crate::commands::{self, Command, EventShown, TicketShown};
 use crate::identity::Caller;
 use crate::problem::{Problem, Result};
 use crate::server::Server;
@@ -316,6 +316,12 @@ pub struct TicketOfRun {
     #[schemars(with = "String")]
     ticket: Zeroizing<String>,
     login: String,
+}
+
+/// One's own tickets, never the tickets themselves.
+pub fn tickets(server: &Server, caller: &Caller, _: &Input) -> Answer<Vec<TicketShown>> {
+    let me = caller.someone()?.id;
+    Ok(server.tickets().into_iter().filter(|ticket| ticket.person == me).map(TicketShown::from).collect())
 }
 
 /// A ticket with an id, by which it can be revoked when the run it is for ends.

@@ -72,11 +72,16 @@ impl<B: DeserializeOwned> Input<B> {
         if self.object && self.body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
             return Err(Problem::bad("the body is a list, where an object is needed"));
         }
-        serde_json::from_slice(&self.body).map_err(|e| {
-            let what = if e.is_data() { "has not the fields that are needed" } else { "is no JSON" };
-            Problem::bad(format!("the body {what} (line {}, column {})", e.line(), e.column()))
-        })
+        parse(&self.body)
     }
+}
+
+/// What a body says. What does not fit is told by its place, never by its value.
+pub fn parse<B: DeserializeOwned>(body: &[u8]) -> Result<B> {
+    serde_json::from_slice(body).map_err(|e| {
+        let what = if e.is_data() { "has not the fields that are needed" } else { "is no JSON" };
+        Problem::bad(format!("the body {what} (line {}, column {})", e.line(), e.column()))
+    })
 }
 
 /// Something in the query.
@@ -200,6 +205,11 @@ impl Route {
     /// Which refusals there are beyond those of every route.
     pub fn or(self, refusals: &'static [u16]) -> Route {
         Route { refusals, ..self }
+    }
+
+    /// What a service of its own reads.
+    pub fn reads<B: JsonSchema>(self) -> Route {
+        Route { body: Some(schema_of::<B>), ..self }
     }
 
     /// Its body may be left out.

@@ -6,8 +6,8 @@ use crate::problem::{Problem, Result};
 use crate::server::Server;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
 use schemars::JsonSchema;
@@ -67,7 +67,7 @@ pub async fn begin(State(app): State<App>, request: Request) -> Response {
 
 /// The first line, and what revokes the ticket.
 fn issue(server: Arc<Server>, headers: &HeaderMap, peer: Peer) -> Result<(String, Held)> {
-    let caller = authenticate(&server, headers, peer, true)?;
+    let caller = authenticate(&server, &Method::POST, headers, peer, true)?;
     let person = caller.opener()?;
     let address = server.address.get().copied();
     let address =

@@ -103,7 +103,15 @@ pub fn save_user(server: &Server, caller: &Caller, input: &Input<Document>) -> A
         }
         Ok(person)
     })?;
+    sign_out_disabled(server, &person);
     Ok(document(&person, shown(server, caller, &person)?))
+}
+
+/// Sessions end with it, so that none is there again should the person be enabled later.
+pub fn sign_out_disabled(server: &Server, person: &Person) {
+    if !person.enabled {
+        server.sessions.end_all(&person.id);
+    }
 }
 
 /// Changes what administrators may change of a person.

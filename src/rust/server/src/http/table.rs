@@ -1,7 +1,7 @@
 //! Every route there is. The router and `/openapi.json` are made from this table, so a route that is not described does
 //! not exist.
 use super::route::{Is, Parameter, Route, Service};
-use super::{App, admin, auth, openapi, own, runs, settings};
+use super::{App, admin, auth, openapi, own, runs, settings, sign_in};
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter};
@@ -43,8 +43,22 @@ pub fn groups() -> Vec<Group> {
 /// The part of DSS's public API that is about people and their secrets.
 fn dss() -> Vec<Route> {
     let mut all = vec![
-        Route::new(GET, "/auth/info", "Who is asking, with their secrets if wanted", auth::info).query(&[WITH_SECRETS]),
+        Route::new(GET, "/auth/info", "Who is asking, with their secrets if wanted", auth::info::<()>)
+            .query(&[WITH_SECRETS]),
         Route::new(POST, "/auth/ticket", "A ticket for the caller, which holds for a day at most", auth::ticket),
+        Route::new(
+            POST,
+            "/auth/info-from-browser-headers",
+            "Who looks at the application that asks; for those that are allowed to",
+            sign_in::viewer_info,
+        )
+        .query(&[WITH_SECRETS]),
+        Route::new(
+            POST,
+            "/auth/ticket-from-browser-headers",
+            "A ticket for who looks at the application that asks; for those that are allowed to",
+            sign_in::viewer_ticket,
+        ),
         Route::new(GET, "/instance-info", "What this server is", auth::instance),
         Route::new(GET, "/current-user", "One's own settings; tokens stand for the values of secrets", settings::own),
         Route::new(PUT, "/current-user", "Save one's own settings, merged with what others saved", settings::save_own)
@@ -128,6 +142,21 @@ fn ours() -> Vec<Route> {
         Route::new(GET, "/audit", "One's own events, newest first", own::audit).query(&[LIMIT]),
         Route::new(POST, "/keys/confirm", "Let a key that somebody else made open one's secrets", own::confirm_key)
             .or(&[404]),
+        Route::own::<sign_in::SessionShown>(
+            POST,
+            "/session",
+            "Sign in: the session is a cookie",
+            Service::Own(Box::new(axum::routing::post(sign_in::begin))),
+        )
+        .reads::<sign_in::Credentials>()
+        .open()
+        .or(&[400, 401, 403, 413, 429, 500, 503]),
+        Route::new(GET, "/session", "The session that the caller came with", sign_in::session).or(&[404]),
+        Route::new(DELETE, "/session", "Sign out", sign_in::end),
+        Route::new(DELETE, "/sessions", "Sign out everywhere", sign_in::end_all),
+        Route::new(POST, "/password", "Set or change one's own password", sign_in::password).or(&[429]),
+        Route::new(POST, "/password/confirm", "Let one's password open one's secrets", sign_in::confirm).or(&[404]),
+        Route::new(GET, "/tickets", "One's own tickets, never the tickets themselves", own::tickets),
         Route::new(POST, "/tickets", "A ticket for the caller, with an id to revoke it by", own::issue_ticket),
         Route::new(DELETE, "/tickets/{id}", "Revoke one of one's own tickets", own::revoke_ticket).or(&[404]),
         Route::new(POST, "/owner", "A command of the store's owner, over the socket", own::command).or(&[404, 409]),
