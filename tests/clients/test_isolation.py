@@ -16,6 +16,7 @@ import pytest
 from servers import Server
 
 PEOPLE = 50
+SIGNED_IN = 20
 DSS = ["/dip/publicapi", "/public/api"]
 OURS = "/dkusecrets/v1"
 # Its answer does not end: asked by itself, at the end of this file.
@@ -36,6 +37,7 @@ class Person:
         self.key_id, self.ticket_id, self.global_id = (random.token_hex(8) for _ in range(3))
         self.group = f"group-{random.token_hex(4)}"
         self.token = None
+        self.session = random.token_hex(32)
 
     def sent(self):
         """What a request about this person says, and its answer may repeat."""
@@ -96,10 +98,22 @@ BODIES = {
     ("POST", "/secrets/rename"): lambda who, of: {**named(who, of), "new_name": named(who, of)["name"] + "-"},
     ("POST", "/secrets/purge"): named,
     ("POST", "/keys/confirm"): lambda who, of: {"id": of.key_id},
+    **{
+        ("POST", f"/auth/{what}-from-browser-headers"): lambda who, of: {"Cookie": f"dkusecrets={of.session}"}
+        for what in ["info", "ticket"]
+    },
+    ("POST", "/session"): lambda who, of: {"login": of.login, "password": "a password that is wrong"},
+    ("DELETE", "/session"): None,
+    ("DELETE", "/sessions"): None,
+    ("POST", "/password"): lambda who, of: {"new_password": "a password that is new"},
+    ("POST", "/password/confirm"): None,
     ("POST", "/tickets"): None,
     ("DELETE", "/tickets/{id}"): None,
     ("POST", "/owner"): lambda who, of: {"command": "user_remove", "login": of.login},
 }
+# They end the session that others of these requests come with, or use up what may be tried in a minute, and name nobody but
+# the caller, or answer alike for everybody: test_sign_in.py asks them.
+ALONE = [("POST", "/session"), ("DELETE", "/session"), ("DELETE", "/sessions"), ("POST", "/password")]
 # In this order, so that what is asked of a secret of that name is asked while one is there, too.
 ABSENT = ["get", "describe", "remove", "restore", "versions", "rename", "purge"]
 SECRETS = [*ABSENT, "set", "get", "describe", "remove", "restore", "versions", "rename", *ABSENT]
@@ -112,6 +126,7 @@ class Route:
         self.administrators = "/admin/" in path or path.endswith(("/users", "/owner"))
         prefix = next((prefix for prefix in [*DSS, OURS] if path.startswith(prefix + "/")), "")
         self.short = path.removeprefix(prefix)
+        self.alone = (method, self.short) in ALONE
         if method == "GET":
             self.body = None
         else:
@@ -160,11 +175,11 @@ class Connection:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def answer(self):
-        """Status, headers and body, the latter two as they were sent but for the date."""
+        """Status, headers and body, the latter two as they were sent but for the date and the number of the request."""
         status = int(self.file.readline().split()[1])
         head = b"".join(itertools.takewhile(lambda line: line != b"\r\n", self.file))
         length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
-        return status, re.sub(rb"(?i)date: .*\r\n", b"", head).decode(), self.file.read(length).decode()
+        return status, re.sub(rb"(?i)(date|dkusecrets-request): .*\r\n", b"", head).decode(), self.file.read(length).decode()
 
     def close(self):
         self.file.close()
@@ -265,6 +280,20 @@ class Store:
         time.sleep(3.1)
         # Every kind of credential that holds: a further kind goes here, and one that no longer holds into `over`.
         self.holds = {p: {"key": p.key, "ticket": p.ticket} for p in self.everybody}
+        # So many as may sign in from one address in a minute, with room.
+        for p in self.people[:SIGNED_IN]:
+            self.holds[p]["session"] = self.sign_in(p)
+
+    def sign_in(self, p):
+        """What a browser's requests have, in which the person has signed in."""
+        password = f"a password of {p.mark}"
+        self.ask("POST", f"{OURS}/password", {"new_password": password}, p.key)
+        body = json.dumps({"login": p.login, "password": password})
+        status, head, answer = self.connection.ask([("POST", f"{OURS}/session", body, {})])[0]
+        assert status == 200, answer
+        p.session = re.search(r"(?i)set-cookie: dkusecrets=([^;]+)", head)[1]
+        csrf = json.loads(answer)["csrf"]
+        return {"Cookie": f"dkusecrets={p.session}", "Sec-Fetch-Site": "same-origin", "X-Dkusecrets-Csrf": csrf}
 
     def ask(self, method, path, body=None, headers={}):
         status, _, answer = self.connection.ask([(method, path, body and json.dumps(body), headers)])[0]
@@ -303,6 +332,7 @@ def test_what_holds_no_longer_tells_nothing(store):
     same = {
         "none": {}, "wrong key": bearer(store.ghost_key), "wrong ticket": {"X-DKU-APITicket": random.token_hex(16)},
         "no key at all": {"Authorization": "Bearer"},
+        "wrong session": {"Cookie": f"dkusecrets={random.token_hex(32)}", "Sec-Fetch-Site": "same-origin"},
     }
     seen = {}
 
@@ -314,7 +344,7 @@ def test_what_holds_no_longer_tells_nothing(store):
             seen.setdefault(name, set()).update(answers)
 
     in_threads(work, store.everybody)
-    assert len(seen) == 11
+    assert len(seen) == 12
     for name, answers in seen.items():
         assert len(answers) == 1, (name, answers)
     # And an expired key is as a wrong one, a revoked ticket as a wrong one.
@@ -327,7 +357,7 @@ def test_what_holds_no_longer_tells_nothing(store):
 def asked(store, who, headers, ask, number):
     """Everything `who` can ask about others; nothing of theirs comes back, nor whether it is there."""
     by = {(route.method, route.path): route for route in store.routes}
-    order = [route for route in store.routes if not route.path.startswith(f"{OURS}/secrets/")]
+    order = [route for route in store.routes if not route.alone and not route.path.startswith(f"{OURS}/secrets/")]
     order += [by["POST", f"{OURS}/secrets/{name}"] for name in SECRETS]
     answers_about = {}
     others = [person for person in store.people if person is not who]
@@ -362,7 +392,7 @@ def asked(store, who, headers, ask, number):
 
 
 def test_people_reach_their_own_and_nobody_else_s(store):
-    """Forty-nine people, with a key, with a ticket, and acting as somebody else, which they may not."""
+    """Forty-nine people, with a key, with a ticket, some in a browser, and acting as somebody else, which they may not."""
 
     def work(person, connection):
         for headers in store.holds[person].values():
@@ -373,7 +403,7 @@ def test_people_reach_their_own_and_nobody_else_s(store):
             own = [
                 (*route.request(person, person), headers)
                 for route in store.routes
-                if not (route.method == "DELETE" and "api-keys" in route.path)
+                if not (route.alone or route.method == "DELETE" and "api-keys" in route.path)
             ]
             for (method, path, _, _), (status, head, body) in zip(own, connection.ask(own)):
                 assert not store.marks(head + body, [person]), (method, path, body)
@@ -396,7 +426,7 @@ def test_people_reach_their_own_and_nobody_else_s(store):
 def test_an_administrator_sees_who_there_is_and_no_secret(store):
     """Not the name of one either; what is theirs to do is tested elsewhere, so of that only what changes nothing is asked."""
     harmless = lambda route: route.method == "GET" or not route.administrators or route.path.endswith("/users/{login}") and route.method == "PUT"
-    routes = [route for route in store.routes if harmless(route) and not (route.method == "DELETE" and "api-keys" in route.path)]
+    routes = [route for route in store.routes if harmless(route) and not route.alone and not (route.method == "DELETE" and "api-keys" in route.path)]
 
     def work(of, connection):
         for headers in [store.alice.key]:
@@ -427,7 +457,7 @@ for line in sys.stdin:
     while not head.endswith(b"\\r\\n\\r\\n"):
         head += file.readline()
     length = int(re.search(rb"(?i)content-length: (\\d+)", head)[1])
-    head = re.sub(rb"(?i)date: .*\\r\\n", b"", head).decode()
+    head = re.sub(rb"(?i)(date|dkusecrets-request): .*\\r\\n", b"", head).decode()
     answers.append((status, head, file.read(length).decode()))
 print(json.dumps(answers))
 """
