@@ -107,6 +107,7 @@ without_arguments <- function(call) {
 #' | `dkusecrets_error_config` | what chooses a server is incomplete or can't be read: environment variables, `~/.dataiku/config.json` |
 #' | `dkusecrets_error_two_places` | there are a server and an embedded vault: [dkuSetRemoteDSS()] says how to choose |
 #' | `dkusecrets_error_unsupported` | whoever keeps the secrets can't do that: an embedded vault, or a Dataiku DSS |
+#' | `dkusecrets_error_too_many` | a server keeps at most 10,000 secrets and 100 MiB for one person |
 #' | `dkusecrets_error_not_authenticated` | the server does not accept the key or the ticket |
 #' | `dkusecrets_error_not_allowed` | the server knows who asks, and refuses |
 #' | `dkusecrets_error_remote` | the server failed, or answered with something else than it should: field `status` |
