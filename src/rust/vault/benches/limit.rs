@@ -1,5 +1,5 @@
-//! The limit: how long SQLite and AES-256-GCM alone take over the rows that one operation on a vault touches. No
-//! implementation of the same format in the same file can be faster. `bench/README.md` says how this is compared.
+//! The limit: how long SQLite and AES-256-GCM alone take over the rows that one operation on a vault touches, none of
+//! which is known from before. `bench/README.md` says how this is compared.
 //!
 //! `limit read-one|read-all|write <vault.db> <seconds> <times>` repeats the work for that long, or that often if that is
 //! over sooner, and prints, in seconds, the median, the 90th percentile and the minimum.
