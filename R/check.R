@@ -84,6 +84,12 @@ is_string <- function(x) {
   is.character(x) && length(x) == 1 && !is.na(x)
 }
 
+# The same, of what has no class whose methods could say otherwise than Rust will see. (is.na() has R make a string that it
+# makes when asked for: what goes wrong with that must not happen in Rust.)
+is_bare_string <- function(x) {
+  is.character(x) && !is.object(x) && length(x) == 1L && !is.na(x)
+}
+
 is_na <- function(x) {
   is.atomic(x) && length(x) == 1 && is.na(x)
 }

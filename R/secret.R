@@ -32,8 +32,8 @@
 #' @export
 dkuGetSecret <- function(name) {
   # An ASCII name in an embedded vault needs no help from R: it is checked and read in one call, and NULL means look
-  # closer. (anyNA() has R make a string that it makes when asked for: what goes wrong with that must not happen in Rust.)
-  found <- if (!missing(name) && is.null(the$remote) && is.character(name) && !anyNA(name)) rust_get_ascii(name)
+  # closer.
+  found <- if (!missing(name) && is.null(the$remote) && is_bare_string(name)) rust_get_ascii(name)
   if (is.character(found)) {
     return(found)
   }
@@ -107,7 +107,7 @@ dkuSetSecret <- function(name, value, description = NULL, expires = NULL, if_ver
   # As in dkuGetSecret(): a name and a value of ASCII for an embedded vault, and nothing else, go to Rust as they are, which
   # saves a twentieth of a write; NULL means look closer.
   bare <- !missing(name) && !missing(value) && is.null(description) && is.null(expires) && is.null(if_version)
-  if (bare && is.null(the$remote) && is.character(name) && !anyNA(name) && is.character(value) && !anyNA(value)) {
+  if (bare && is.null(the$remote) && is_bare_string(name) && is_bare_string(value)) {
     version <- unwrap(rust_set_ascii(name, value))
     if (!is.null(version)) {
       return(invisible(version))

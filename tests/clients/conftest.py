@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from servers import Server
+from servers import Server, reachable
 
 
 @pytest.fixture
@@ -29,15 +29,6 @@ def rscript(tmp_path):
     return run
 
 
-def reachable(directory):
-    """A directory whose socket other users can reach."""
-    directory.chmod(0o755)
-    for above in directory.parents[:3]:
-        if above.stat().st_uid == os.getuid() and above != above.parent:
-            above.chmod(above.stat().st_mode | 0o011)
-    return directory
-
-
 @pytest.fixture
 def server(tmp_path):
     """A server on a store of its own, over TCP and a socket."""
@@ -56,10 +47,20 @@ def strict(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    """A store, whose server the test starts; the socket has to be reached by other users."""
-    for folder in [tmp_path, *tmp_path.parents[:3]]:
-        if folder.stat().st_uid == os.getuid() and folder != folder.parent:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    server = Server(tmp_path, "--allow-impersonation")
+    """A store, whose server the test starts."""
+    server = Server(reachable(tmp_path), "--allow-impersonation")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def account():
+    """An account of this machine, for the time of a test: its name and user id."""
+    if os.getuid() != 0:
+        pytest.skip("only root can make accounts")
+    name = f"dku{os.getpid()}"
+    subprocess.run(["useradd", "--no-create-home", name], check=True)
+    try:
+        yield name, int(subprocess.run(["id", "-u", name], capture_output=True, text=True, check=True).stdout)
+    finally:
+        subprocess.run(["userdel", name], check=True)

@@ -20,6 +20,15 @@ def program():
     return found
 
 
+def reachable(directory):
+    """A directory whose socket other users can reach."""
+    directory.chmod(0o755)
+    for above in directory.parents[:3]:
+        if above.stat().st_uid == os.getuid() and above != above.parent:
+            above.chmod(above.stat().st_mode | 0o011)
+    return directory
+
+
 class Server:
     """A store in `directory`, and a server on it, over TCP and a socket."""
 

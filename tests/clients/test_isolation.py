@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from servers import Server
+from servers import Server, reachable
 
 PEOPLE = 50
 SIGNED_IN = 20
@@ -218,11 +218,7 @@ class Store:
     """A server with fifty people, what each of them has, and their credentials."""
 
     def __init__(self, directory):
-        directory.chmod(0o755)
-        for above in directory.parents[:3]:
-            if above.stat().st_uid == os.getuid() and above != above.parent:
-                above.chmod(above.stat().st_mode | 0o011)
-        self.server = Server(directory, "--allow-impersonation").start()
+        self.server = Server(reachable(directory), "--allow-impersonation").start()
 
     def fill(self):
         self.connection = Connection(self.server.url)

@@ -179,7 +179,6 @@ def test_no_more_connections_than_the_limit_on_open_files_allows(store):
     assert "could not be accepted" not in errors
 
 
-@pytest.mark.skipif(shutil.which("ss") is None, reason="ss is not installed")
 def test_the_kernel_asks_whether_a_silent_peer_is_still_there(store):
     store.start()
     kept = connect(store)

@@ -105,15 +105,6 @@ def test_settings_are_read_again_all_or_none(store):
     assert in_force(store)["max-connections"] == (4096, "default")
 
 
-@pytest.fixture
-def account():
-    """An account of this machine, for the time of a test: its name and user id."""
-    name = f"dku{os.getpid()}"
-    subprocess.run(["useradd", "--no-create-home", name], check=True)
-    yield name, int(subprocess.run(["id", "-u", name], capture_output=True, text=True, check=True).stdout)
-    subprocess.run(["userdel", name], check=True)
-
-
 def test_people_appear_unless_that_is_switched_off(store, account):
     login, uid = account
     file = store.data / "config/settings.toml"
@@ -150,7 +141,6 @@ def order_of_syncs_and_answers(store, key, count, *flags):
     return order
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_an_answer_waits_for_the_disk_if_it_is_to(store):
     key = store.key("alice")
     store.start()

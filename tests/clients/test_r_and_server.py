@@ -354,17 +354,6 @@ def test_reads_go_over_one_connection_that_is_kept(server, tmp_path):
     counter.listener.close()
 
 
-@pytest.fixture
-def account():
-    """A new account of this machine."""
-    if os.getuid() != 0:
-        pytest.skip("only root can become another user")
-    name = "dkutestr" + str(os.getpid())
-    subprocess.run(["useradd", "--no-create-home", name], check=True)
-    yield name, int(subprocess.run(["id", "-u", name], capture_output=True, text=True, check=True).stdout)
-    subprocess.run(["userdel", name], check=True)
-
-
 def test_a_socket_of_a_service_s_account_is_accepted_where_root_put_it(account, tmp_path):
     """As the unit in inst/systemd has it: the account's own directory in /run."""
     name, uid = account

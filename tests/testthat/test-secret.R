@@ -43,6 +43,25 @@ test_that("a value may have attributes, which are not stored", {
   expect_identical(dkuGetSecret("a"), "v")
 })
 
+test_that("a class whose methods say that it is no string is believed", {
+  local_vault()
+  dkuSetSecret("a", "v")
+  two <- structure("a", class = "dkusecrets_test_two")
+  registerS3method("length", "dkusecrets_test_two", function(x) 2L)
+  expect_unchanged({
+    expect_error(dkuSetSecret("a", two), class = "dkusecrets_error_invalid_value")
+    expect_error(dkuSetSecret(two, "v"), class = "dkusecrets_error_invalid_name")
+    expect_error(dkuGetSecret(two), class = "dkusecrets_error_invalid_name")
+  })
+})
+
+test_that("a string that R has not made yet is a string", {
+  local_vault()
+  # as.character() of numbers makes its strings when they are looked at.
+  dkuSetSecret(as.character(12345), as.character(67890))
+  expect_identical(dkuGetSecret(as.character(12345)), "67890")
+})
+
 test_that("storing again makes a new version, told invisibly", {
   local_vault()
   expect_identical(withVisible(dkuSetSecret("a", "1")), list(value = 1, visible = FALSE))

@@ -6,7 +6,7 @@ use crate::http::app;
 use crate::identity::Peer;
 use crate::log::Log;
 use crate::problem::{Problem, Result};
-use crate::server::{Server, event, now};
+use crate::server::{Server, event};
 use crate::tls::{self, Tls};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -235,7 +235,7 @@ async fn retain(server: Arc<Server>, changed: Arc<Notify>) {
 fn let_go(server: &Server, days: u32) -> Result<u64> {
     let names = vec![format!("older than {days} days")];
     let told = vault::Event { who: "the server".into(), names, ..event("events let go", &[]) };
-    Ok(server.store.forget_events(now() - i64::from(days) * 24 * 60 * 60 * 1000, told)?)
+    Ok(server.store.forget_events(u64::from(days) * 24 * 60 * 60 * 1000, told)?)
 }
 
 /// Brings to the disk what was answered since the last time.
@@ -307,6 +307,8 @@ fn remember(data: &Path, socket: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::now;
+    use std::sync::atomic::{AtomicI64, Ordering};
     use vault::Store;
 
     #[test]
@@ -314,15 +316,19 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let data = home.path().join("store");
         Store::create(&data).unwrap();
-        let old = Store::open(&data).unwrap().with_clock(|| now() - 3 * 24 * 60 * 60 * 1000);
-        old.record(event("old", &[])).unwrap();
+        static HOURS_AGO: AtomicI64 = AtomicI64::new(0);
+        let old = Store::open(&data).unwrap().with_clock(|| now() - HOURS_AGO.load(Ordering::Relaxed) * 60 * 60 * 1000);
+        for hours in [72, 60, 48, 36, 24, 12] {
+            HOURS_AGO.store(hours, Ordering::Relaxed);
+            old.record(event("old", &[])).unwrap();
+        }
         drop(old);
         let server = Server::new(Store::open(&data).unwrap());
         server.record(event("new", &[])).unwrap();
         assert_eq!(let_go(&server, 4).unwrap(), 0);
-        assert_eq!(let_go(&server, 2).unwrap(), 1);
+        assert_eq!(let_go(&server, 2).unwrap(), 3);
         let left: Vec<String> = server.store.events(10).unwrap().into_iter().map(|(_, event)| event.action).collect();
-        assert_eq!(left, ["events let go", "new"]);
+        assert_eq!(left, ["events let go", "new", "old", "old", "old"]);
         server.store.verify_events().unwrap();
     }
 }

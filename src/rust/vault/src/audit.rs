@@ -6,6 +6,7 @@ use crate::index::Extra;
 use crate::key::{Id, Key, Purpose};
 use crate::rows::{Rows, keys};
 use crate::sealed_box::{BoxError, Commit, Context, open, seal};
+use crate::secret::DAY_MS;
 use crate::site::{Part, Site, commit_to, encode};
 use crate::slot::RootKey;
 use crate::sync::lock;
@@ -210,15 +211,21 @@ impl Log {
         Ok(head.last - head.floor)
     }
 
-    /// The first and the last event of those that begin the log and are from before `time`, if there are any. One that
-    /// is from later, or says so as a clock was wrong, keeps all that follow it.
-    pub(crate) fn older(&self, rows: &impl Rows, time: i64) -> Result<Option<(u64, u64)>> {
+    /// The first and the last event of those that are at least as old as `age`, in milliseconds, if there are any. An
+    /// event's age is the sum of the times between it and those after it, each of a day at most: a clock that jumps makes
+    /// nothing older than it is, and a server that was off for long keeps events longer.
+    pub(crate) fn older(&self, rows: &impl Rows, now: i64, age: u64) -> Result<Option<(u64, u64)>> {
         let head = self.head(rows)?;
-        let mut last = head.floor;
-        while last < head.last && self.event(rows, last + 1)?.time < time {
-            last += 1;
+        let (mut next, mut counted) = (now, 0_u64);
+        for number in (head.floor + 1..=head.last).rev() {
+            let time = self.event(rows, number)?.time;
+            counted += u64::try_from(next.saturating_sub(time)).unwrap_or(0).min(DAY_MS);
+            if counted >= age {
+                return Ok(Some((head.floor + 1, number)));
+            }
+            next = time;
         }
-        Ok((last > head.floor).then_some((head.floor + 1, last)))
+        Ok(None)
     }
 
     /// Lets go of the first events up to number `last`, `most` of them at a time. What was changed stays, and is found.

@@ -6,7 +6,7 @@ use crate::sealed_box::Commit;
 use crate::{Error, Result, Value};
 use serde::{Deserialize, Serialize};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A secret as its index knows it: everything but the values.
 #[derive(Serialize, Deserialize, Clone)]

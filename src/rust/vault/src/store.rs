@@ -292,15 +292,17 @@ impl Store {
         self.with_reader(|rows| self.log.newest(rows, most))
     }
 
-    /// Lets go of the events that begin the log and are from before `time` (milliseconds since 1970); answers with how
-    /// many those were. If there are any, `event` goes into the log first, with their numbers.
+    /// Lets go of the events that are at least as old as `age` (milliseconds); answers with how many those were. Between
+    /// two events no more than a day is counted, so that a clock which jumps lets nothing go early. If there are any,
+    /// `event` goes into the log first, with their numbers.
     ///
     /// # Errors
-    /// `damaged` names the first event that was changed: neither it nor what follows is let go.
-    pub fn forget_events(&self, time: i64, mut event: Event) -> Result<u64> {
+    /// `damaged` names an event that was changed: neither it nor what follows is let go.
+    pub fn forget_events(&self, age: u64, mut event: Event) -> Result<u64> {
+        let now = (self.clock)();
         // Which those are is found while others write.
-        let Some((first, last)) = self.with_reader(|rows| self.log.older(rows, time))? else { return Ok(0) };
-        event.time = (self.clock)();
+        let Some((first, last)) = self.with_reader(|rows| self.log.older(rows, now, age))? else { return Ok(0) };
+        event.time = now;
         event.names.push(format!("events {first} to {last}"));
         let mut told = vec![event];
         loop {

@@ -2,6 +2,7 @@
 mod common;
 use common::store::*;
 use common::*;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 use vault::{Event, Store};
 
@@ -9,11 +10,17 @@ fn forgotten() -> Event {
     Event { who: "the server".into(), action: "events let go".into(), outcome: "ok".into(), ..Event::default() }
 }
 
-/// Each event a second after the one before: the time of event `n` is `1000 * n`.
+thread_local! {
+    /// What `ticking` says: each test has a thread.
+    static TICKS: Cell<i64> = const { Cell::new(0) };
+}
+
+/// A clock that is a second later each time it is asked: the time of event `n` is `1000 * n`.
 fn ticking(place: &Place) -> Store {
-    static NOW: AtomicI64 = AtomicI64::new(0);
-    NOW.store(0, Ordering::Relaxed);
-    place.open().with_clock(|| NOW.fetch_add(1_000, Ordering::Relaxed) + 1_000)
+    place.open().with_clock(|| {
+        TICKS.set(TICKS.get() + 1_000);
+        TICKS.get()
+    })
 }
 
 #[test]
@@ -24,9 +31,9 @@ fn old_events_are_let_go_and_the_rest_still_holds() {
     for i in 1..=10 {
         store.record(event(&person, &format!("action {i}"))).unwrap();
     }
-    assert_eq!(store.forget_events(1_000, forgotten()).unwrap(), 0);
+    assert_eq!(store.forget_events(10_001, forgotten()).unwrap(), 0);
     assert_eq!(store.last_event(), 10);
-    assert_eq!(store.forget_events(5_000, forgotten()).unwrap(), 4);
+    assert_eq!(store.forget_events(8_000, forgotten()).unwrap(), 4);
     // That is an event itself.
     assert_eq!(store.verify_events().unwrap(), 7);
     let (number, told) = store.events(1).unwrap().remove(0);
@@ -35,7 +42,7 @@ fn old_events_are_let_go_and_the_rest_still_holds() {
     let own = store.events_about(&person, 100).unwrap();
     assert!(own.len() == 6 && own.last().unwrap().1.action == "action 5");
     store.record(event(&person, "later")).unwrap();
-    assert_eq!(store.forget_events(7_000, forgotten()).unwrap(), 2);
+    assert_eq!(store.forget_events(8_000, forgotten()).unwrap(), 2);
     store.flush().unwrap();
     drop(store);
     let store = place.open();
@@ -46,26 +53,37 @@ fn old_events_are_let_go_and_the_rest_still_holds() {
     for i in 0..2_500 {
         store.record(event(&person, &format!("one more {i}"))).unwrap();
     }
-    assert_eq!(store.forget_events(i64::MAX, forgotten()).unwrap(), 2_507);
+    assert_eq!(store.forget_events(0, forgotten()).unwrap(), 2_507);
     assert_eq!(store.verify_events().unwrap(), 1);
     assert_eq!(store.events(10).unwrap()[0].1.names, ["events 7 to 2513"]);
     assert!(store.events_about(&person, 10).unwrap().is_empty());
 }
 
-/// An event that says it is from later, as a clock was wrong, keeps what follows it.
+/// A clock that jumps ahead, and back, makes nothing older than it is: no more than a day is counted between two events.
 #[test]
-fn an_event_from_the_future_keeps_what_follows() {
+fn a_clock_that_jumps_lets_nothing_go_early() {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
     static NOW: AtomicI64 = AtomicI64::new(0);
     let place = Place::new();
     let store = place.open().with_clock(|| NOW.load(Ordering::Relaxed));
     let person = add(&store);
-    for time in [1, 2, 1_000_000, 3, 4] {
-        NOW.store(time, Ordering::Relaxed);
-        store.record(event(&person, "something")).unwrap();
-    }
-    assert_eq!(store.forget_events(100, forgotten()).unwrap(), 2);
-    assert_eq!(store.forget_events(100, forgotten()).unwrap(), 0);
-    assert_eq!(store.verify_events().unwrap(), 4);
+    let on = |day: i64| {
+        NOW.store(day * DAY as i64, Ordering::Relaxed);
+        store.record(event(&person, &format!("day {day}"))).unwrap();
+    };
+    [0, 1, 2, 3650].into_iter().for_each(on);
+    assert_eq!(store.forget_events(30 * DAY, forgotten()).unwrap(), 0);
+    assert_eq!(store.forget_events(4 * DAY, forgotten()).unwrap(), 0);
+    // It was set right, and goes on.
+    (3..=40).for_each(on);
+    // Of days 0, 1, 2, that of the jump, and 3 to 10.
+    assert_eq!(store.forget_events(30 * DAY, forgotten()).unwrap(), 12);
+    assert_eq!(store.forget_events(30 * DAY, forgotten()).unwrap(), 0);
+    assert_eq!(store.events(100).unwrap().last().unwrap().1.action, "day 11");
+    assert_eq!(store.verify_events().unwrap(), 31);
+    // A server that was off for a year keeps them for longer.
+    NOW.store(400 * DAY as i64, Ordering::Relaxed);
+    assert_eq!(store.forget_events(31 * DAY, forgotten()).unwrap(), 0);
 }
 
 /// A cut that nobody told of is found, before and after one that was.
@@ -81,7 +99,7 @@ fn what_somebody_else_cuts_is_found() {
     drop(store);
     let whole = place.state();
     let store = ticking(&place);
-    assert_eq!(store.forget_events(8_000, forgotten()).unwrap(), 7);
+    assert_eq!(store.forget_events(14_000, forgotten()).unwrap(), 7);
     drop(store);
     let before = place.state();
     let meddle = |sql: &str| {
@@ -116,7 +134,7 @@ fn what_somebody_else_cuts_is_found() {
     let changed = "UPDATE row SET value = zeroblob(300) WHERE key = x'07000000000000000a'";
     place.rows().execute_batch(changed).unwrap();
     let store = place.open();
-    assert_eq!(kind(store.forget_events(i64::MAX, forgotten())), "damaged");
+    assert_eq!(kind(store.forget_events(0, forgotten())), "damaged");
     assert_eq!(kind(store.verify_events()), "damaged");
     assert_eq!(store.last_event(), 21);
 }
@@ -128,7 +146,7 @@ fn killed_while_events_are_let_go() {
     if let Some((_, home)) = role() {
         let store = Store::open(home).unwrap();
         say("begin");
-        store.forget_events(i64::MAX, forgotten()).unwrap();
+        store.forget_events(0, forgotten()).unwrap();
         return;
     }
     const EVENTS: u64 = 4_000;
@@ -169,7 +187,7 @@ fn killed_while_events_are_let_go() {
         assert_eq!(store.events_about(&person, 10_000).unwrap().len() as u64, left - u64::from(told));
         portions.insert(left);
         // And again, from wherever that was.
-        store.forget_events(i64::MAX, forgotten()).unwrap();
+        store.forget_events(0, forgotten()).unwrap();
         assert_eq!(store.verify_events().unwrap(), 1);
     }
     println!("left: {portions:?}");

@@ -49,8 +49,7 @@ pub fn app(server: Arc<Server>) -> Service {
     let observe = axum::middleware::from_fn_with_state(server.clone(), operator::observe);
     let routes = table::router()
         .merge(page::routes())
-        .route("/health", axum::routing::get(operator::health))
-        .route("/metrics", axum::routing::get(operator::metrics))
+        .merge(operator::routes())
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
         .with_state(App { server, places })

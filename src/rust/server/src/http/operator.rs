@@ -5,11 +5,12 @@ use crate::identity::Peer;
 use crate::metrics::MEDIA_TYPE;
 use crate::problem::Problem;
 use crate::server::Server;
-use axum::Json;
-use axum::extract::{ConnectInfo, MatchedPath, OriginalUri, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,16 +55,23 @@ fn name(method: &Method) -> &'static str {
     }
 }
 
-/// `GET /health`: whether the store answers, and the log can be written.
-pub async fn health(
-    State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-) -> Response {
-    if !is_operator(peer, &headers) {
-        return Problem::no_route(uri.path()).into_response();
+/// What is for operators only; to all others it is not there.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route_layer(axum::middleware::from_fn(only_operators))
+}
+
+async fn only_operators(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    if !is_operator(peer, request.headers()) {
+        return Problem::no_route(request.uri().path()).into_response();
     }
+    next.run(request).await
+}
+
+/// `GET /health`: whether the store answers, and the log can be written.
+async fn health(State(app): State<App>) -> Response {
     let looked = tokio::task::spawn_blocking(move || {
         let store = app.server.store.events(1).is_ok();
         (store, app.server.can_log())
@@ -76,15 +84,7 @@ pub async fn health(
 }
 
 /// `GET /metrics`, for Prometheus.
-pub async fn metrics(
-    State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-) -> Response {
-    if !is_operator(peer, &headers) {
-        return Problem::no_route(uri.path()).into_response();
-    }
+async fn metrics(State(app): State<App>) -> Response {
     match app.server.metrics.told(&app.server) {
         Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
         Err(_) => Problem::internal("the metrics cannot be written").into_response(),
