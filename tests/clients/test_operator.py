@@ -1,5 +1,6 @@
 """What an operator of the server sets and sees: settings, health, metrics, the log, pages for `man`."""
 import concurrent.futures
+import http.client
 import json
 import os
 import pathlib
@@ -255,11 +256,30 @@ def test_the_log_tells_of_requests_and_of_nothing_that_is_in_them(store):
     assert store.ask("GET", "/path-MARKER", basic(key))[0] == 404
     assert store.ask("POST", "/dkusecrets/v1/secrets/set", basic(key), b'{"name": "body-MARKER", ')[0] == 400
     assert store.ask("POST", "/dkusecrets/v1/secrets/get", basic(key), {"name": "other-MARKER"})[0] == 404
+    # Signing in, with a password, and with what may be one in the login's place.
+    password = "a password, password-MARKER"
+    assert store.ask("POST", "/dkusecrets/v1/password", basic(key), {"new_password": password})[0] == 200
+
+    def sent(path, body, kind="application/json"):
+        connection = http.client.HTTPConnection(*store.address, timeout=30)
+        connection.request("POST", path, body, {"Content-Type": kind, "Sec-Fetch-Site": "same-origin"})
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get_all("Set-Cookie", []), answer.read()
+
+    sign_in = lambda login, password: sent("/dkusecrets/v1/session", json.dumps({"login": login, "password": password}))
+    status, cookies, session = sign_in("alice", password)
+    cookies = [cookie.split("=", 1)[1].split(";")[0] for cookie in cookies]
+    assert (status, len(cookies)) == (200, 2)
+    assert sign_in("alice", "another password-MARKER")[0] == 401 and sign_in(password, password)[0] == 401
+    by_session = {"Cookie": f"dkusecrets={cookies[0]}", "Sec-Fetch-Site": "same-origin"}
+    assert store.ask("GET", f"{BOTH[0]}/auth/info?withSecrets=true", by_session)[0] == 200
+    form = "login=alice&code=code-MARKER&new=password-MARKER-long-enough&again=password-MARKER-long-enough"
+    assert sent("/link", form, "application/x-www-form-urlencoded")[0] == 401
     # What is no HTTP at all.
     assert answer_to(connect(store), "junk-MARKER\r\nAuthorization: header-MARKER\r\n\r\n")[0] == 400
     assert store.stop() == 0
     text = log_text(store)
-    for secret in ["MARKER", key, ticket, basic(key)["Authorization"].split()[1]]:
+    for secret in ["MARKER", key, ticket, basic(key)["Authorization"].split()[1], *cookies, json.loads(session)["csrf"]]:
         assert secret not in text
     lines = {line["fields"]["id"]: line["fields"] for line in logged(store) if line["target"] == "request"}
     line = lines[headers["dkusecrets-request"]]
