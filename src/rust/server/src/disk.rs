@@ -30,14 +30,14 @@ impl Disk {
     }
 
     /// Answers once all events that were recorded before are on the disk. Whoever comes first writes for all who came
-    /// by then; whoever comes meanwhile waits for the next one. `anew`: even if they are there already.
-    pub fn wait(&self, store: &Store, anew: bool) -> Result<()> {
+    /// by then; whoever comes meanwhile waits for the next one.
+    pub fn wait(&self, store: &Store) -> Result<()> {
         let wanted = store.last_event();
         let mut state = self.held();
         // An attempt that is running may have begun before the event was recorded: only the one after it is certain.
         let certain = state.attempts + if state.running { 2 } else { 1 };
         loop {
-            if state.reached >= wanted && !anew {
+            if state.reached >= wanted {
                 return Ok(());
             }
             if state.attempts >= certain {

@@ -164,7 +164,13 @@ pub struct Viewer {
     pub opens: bool,
 }
 
-/// Finds out who is asking. What is refused is in the log before it is answered.
+/// Why somebody was refused, and what the log is told of it.
+pub struct Refused {
+    pub problem: Problem,
+    pub event: Option<Event>,
+}
+
+/// Finds out who is asking. What is refused is to be in the log before it is answered.
 ///
 /// `may_appear`: whether somebody of this machine who comes for the first time becomes one of the people by that.
 pub fn authenticate(
@@ -173,9 +179,9 @@ pub fn authenticate(
     headers: &HeaderMap,
     peer: Peer,
     may_appear: bool,
-) -> Result<Caller> {
+) -> std::result::Result<Caller, Refused> {
     let found = who(server, method, headers, peer, may_appear).and_then(|caller| acting_as(server, headers, caller));
-    if let Err(problem) = &found {
+    found.map_err(|problem| {
         server.metrics.refused(problem.kind);
         let refused = Event {
             who: "nobody".into(),
@@ -185,9 +191,8 @@ pub fn authenticate(
             claims: claims(headers),
             ..event("refused", &[])
         };
-        server.record_refusal(refused)?;
-    }
-    found
+        Refused { problem, event: server.refusal(refused) }
+    })
 }
 
 fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Result<Caller> {

@@ -64,6 +64,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use vault::Store;
 
+/// glibc's has one lock for each pool of memory: threads that free what others have allocated wait for each other, which is
+/// what requests do with events. This one needs none.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // What Cli::parse() does, and where a value comes from.
     let matches = Cli::command().get_matches();

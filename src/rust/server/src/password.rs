@@ -252,8 +252,8 @@ fn compute(password: &Password, salt: &[u8; 16], cost: Cost) -> Result<Zeroizing
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::people::hex;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use vault::hex;
 
     #[test]
     fn what_may_be_a_password() {

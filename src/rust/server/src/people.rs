@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use vault::{Store, Transaction};
+use vault::{Store, Transaction, hex};
 use zeroize::Zeroizing;
 
 /// Whoever is in this group is an administrator.
@@ -445,10 +445,6 @@ pub fn save_rules(change: &mut Transaction, rules: &Rules) -> Result<()> {
 /// SHA-256 suffices: keys and tickets have 190 random bits, which nobody guesses.
 pub fn hash(secret: &str) -> String {
     hex(&Sha256::digest(secret.as_bytes()))
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Letters and digits, each as likely as any other.

@@ -256,7 +256,7 @@ async fn flush(server: Arc<Server>) {
             continue;
         }
         let server = server.clone();
-        match tokio::task::spawn_blocking(move || server.flush()).await {
+        match tokio::task::spawn_blocking(move || server.flush().and_then(|()| Ok(server.store.bring_in()?))).await {
             Ok(Ok(())) => {}
             Ok(Err(problem)) => tracing::error!("{}", problem.message),
             Err(_) => tracing::error!("the audit log could not be brought to the disk"),

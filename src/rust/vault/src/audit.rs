@@ -14,6 +14,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Poll, Waker};
 
 /// The layout of events and heads inside their boxes.
 const LAYOUT: u8 = 1;
@@ -266,6 +267,8 @@ pub(crate) struct Batch {
     events: Mutex<Vec<Event>>,
     /// Once dealt with: why not, if it was not written.
     outcome: OnceLock<Option<String>>,
+    /// Who is to be told then.
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Queue {
@@ -276,21 +279,39 @@ impl Queue {
         open.clone()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        lock(&lock(&self.open).events).len()
+    }
+
     /// Closes the open batch and answers with it: what comes later is in another.
-    pub(crate) fn close(&self) -> Arc<Batch> {
-        std::mem::take(&mut *lock(&self.open))
+    pub(crate) fn close(&self) -> Closed {
+        Closed(std::mem::take(&mut *lock(&self.open)))
+    }
+}
+
+/// A batch that is being written. Whoever waits for it is told how that ended, however it did.
+pub(crate) struct Closed(Arc<Batch>);
+
+impl Closed {
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *lock(&self.0.events))
+    }
+
+    pub(crate) fn finish(self, outcome: &Result<()>) {
+        let _ = self.0.outcome.set(outcome.as_ref().err().map(Error::to_string));
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        // After a panic.
+        self.0.outcome.get_or_init(|| Some("internal error".into()));
+        let waiting = std::mem::take(&mut *lock(&self.0.waiting));
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Batch {
-    pub(crate) fn take(&self) -> Vec<Event> {
-        std::mem::take(&mut *lock(&self.events))
-    }
-
-    pub(crate) fn finish(&self, outcome: &Result<()>) {
-        let _ = self.outcome.set(outcome.as_ref().err().map(Error::to_string));
-    }
-
     /// What became of it, once it was dealt with.
     pub(crate) fn outcome(&self) -> Option<Result<()>> {
         Some(match self.outcome.get()? {
@@ -299,5 +320,13 @@ impl Batch {
                 Err(Error::Unavailable(format!("the audit log could not be written, so nothing was answered: {why}")))
             }
         })
+    }
+
+    pub(crate) fn poll(&self, context: &std::task::Context<'_>) -> Poll<Result<()>> {
+        if self.outcome.get().is_none() {
+            lock(&self.waiting).push(context.waker().clone());
+        }
+        // It may have been dealt with in between.
+        self.outcome().map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -57,13 +57,14 @@ mod vault;
 pub use audit::Event;
 pub use error::{Error, Result};
 pub use info::Info;
+pub use key::hex;
 pub use passphrase::Passphrase;
 pub use platform::effective_user;
 pub use rows::Rows;
 pub use secret::{Change, Retention, Secret, Summary, Token, Version};
 pub use slot::NewSlot;
 pub use sqlite::Sqlite;
-pub use store::{Document, Restored, Store, StoreInfo, Transaction};
+pub use store::{Document, Recording, Restored, Store, StoreInfo, Transaction};
 pub use value::Value;
 pub use vault::Vault;
 

@@ -115,11 +115,48 @@ impl Secrets {
 
     /// All live secrets, by name.
     pub(crate) fn get_all(&mut self, rows: &impl Rows, today: i64) -> Result<Vec<Secret>> {
-        // Rows of records lie in the order of secret ids, then versions: one pass over both.
+        let mut found = Vec::new();
+        let (site, user, keys) = (self.site.clone(), self.user, self.index.keys.clone());
+        self.each_live(rows, |head, current, sealed| {
+            let value = unseal(&site, &user, &keys, &head, current, sealed)?;
+            found.push(dressed(value, &head, current, today));
+            Ok(())
+        })?;
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// All live secrets as they are sealed, if they have no more than `most` bytes together, and what lies beside them does
+    /// not take long to pass over.
+    pub(crate) fn sealed(&mut self, rows: &impl Rows, most: usize) -> Result<Option<Sealed>> {
+        let few = self.index.len() <= (most / ROOM_OF_ONE) as u64;
+        let short = self.index.number(RECORD_BYTES).is_some_and(|bytes| bytes <= 10 * most as u64);
+        if !(few && short) {
+            return Ok(None);
+        }
+        let mut found = Sealed { user: self.user, keys: self.index.keys.clone(), secrets: Vec::new(), bytes: 0 };
+        self.each_live(rows, |head, current, sealed| {
+            found.bytes += ROOM_OF_ONE + head.name.len() + sealed.len();
+            if found.bytes <= most {
+                let head = Head { description: String::new(), versions: vec![current.clone()], ..head.clone() };
+                found.secrets.push((head, sealed.into()));
+            }
+            Ok(())
+        })?;
+        found.secrets.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        Ok((found.bytes <= most).then_some(found))
+    }
+
+    /// Visits the current version of each live secret, with its sealed value. Rows of records lie in the order of secret
+    /// ids, then versions: one pass over both.
+    fn each_live(
+        &mut self,
+        rows: &impl Rows,
+        mut visit: impl FnMut(&Head, &VersionHead, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut heads = self.index.take_all(rows)?;
         heads.retain(Head::is_live);
         heads.sort_unstable_by_key(|h| h.id);
-        let mut found = Vec::with_capacity(heads.len());
         let mut heads = heads.into_iter().peekable();
         let prefix = keys::records(&self.user);
         rows.scan(&prefix, &mut |key, sealed| {
@@ -129,16 +166,14 @@ impl Secrets {
             if let Some(head) = heads.next_if(wanted)
                 && let Some(current) = head.current()
             {
-                let value = self.unseal(&head, current, sealed)?;
-                found.push(dressed(value, &head, current, today));
+                visit(&head, current, sealed)?;
             }
             Ok(())
         })?;
-        if let Some(head) = heads.next() {
-            return Err(self.site.missing(Part::Value(&head.name, head.current().map_or(0, |v| v.version))));
+        match heads.next() {
+            Some(head) => Err(self.site.missing(Part::Value(&head.name, head.current().map_or(0, |v| v.version)))),
+            None => Ok(()),
         }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
     }
 
     /// All secrets without their values, removed ones included, by name.
@@ -339,16 +374,7 @@ impl Secrets {
     fn value(&self, rows: &impl Rows, head: &Head, version: &VersionHead) -> Result<Value> {
         let key = keys::record(&self.user, &head.id, version.version);
         let sealed = rows.get(&key)?.ok_or_else(|| self.site.missing(Part::Value(&head.name, version.version)))?;
-        self.unseal(head, version, &sealed)
-    }
-
-    fn unseal(&self, head: &Head, version: &VersionHead, sealed: &[u8]) -> Result<Value> {
-        let part = Part::Value(&head.name, version.version);
-        self.site.check_expected(sealed, &version.commit, part)?;
-        let context =
-            Context::Record { store: &self.site.store, user: &self.user, secret: &head.id, version: version.version };
-        let plain = open(&self.index.keys.boxes, &context, sealed).map_err(|e| self.site.unsealed(part, e))?;
-        Value::from_record(&plain).ok_or_else(|| self.site.unsealed(part, BoxError::UnknownFormat))
+        unseal(&self.site, &self.user, &self.index.keys, head, version, &sealed)
     }
 
     /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
@@ -419,6 +445,58 @@ impl Secrets {
         self.index.ledger().schedule(removals.into_iter());
         Ok(())
     }
+}
+
+/// All live secrets of a person as they are sealed, and what opens them.
+pub(crate) struct Sealed {
+    user: Id,
+    keys: Arc<OwnerKeys>,
+    /// By name. Of each the current version only.
+    secrets: Vec<(Head, Box<[u8]>)>,
+    /// How much memory it takes, about.
+    pub(crate) bytes: usize,
+}
+
+/// What one secret takes in memory beside its name and its box, about.
+const ROOM_OF_ONE: usize = 300;
+
+impl Sealed {
+    /// One secret, if it is there.
+    pub(crate) fn get(&self, site: &Site, name: &str, today: i64) -> Option<Result<Secret>> {
+        let found = self.secrets.binary_search_by(|(head, _)| head.name.as_str().cmp(name));
+        found.ok().map(|i| self.open(site, &self.secrets[i], today))
+    }
+
+    pub(crate) fn get_all(&self, site: &Site, today: i64) -> Result<Vec<Secret>> {
+        self.secrets.iter().map(|secret| self.open(site, secret, today)).collect()
+    }
+
+    fn open(&self, site: &Site, (head, sealed): &(Head, Box<[u8]>), today: i64) -> Result<Secret> {
+        let current = head.current().ok_or_else(|| site.damaged("a secret has no version"))?;
+        Ok(dressed(unseal(site, &self.user, &self.keys, head, current, sealed)?, head, current, today))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn empty(bytes: usize) -> Sealed {
+        let keys = OwnerKeys::new(&Key::from_bytes(&[1; 32]).unwrap(), 1).unwrap();
+        Sealed { user: [0; 16], keys, secrets: Vec::new(), bytes }
+    }
+}
+
+/// The value in a box, which must be the very one that the index knows.
+fn unseal(
+    site: &Site,
+    user: &Id,
+    keys: &OwnerKeys,
+    head: &Head,
+    version: &VersionHead,
+    sealed: &[u8],
+) -> Result<Value> {
+    let part = Part::Value(&head.name, version.version);
+    site.check_expected(sealed, &version.commit, part)?;
+    let context = Context::Record { store: &site.store, user, secret: &head.id, version: version.version };
+    let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(part, e))?;
+    Value::from_record(&plain).ok_or_else(|| site.unsealed(part, BoxError::UnknownFormat))
 }
 
 impl Token {

@@ -7,8 +7,9 @@ use crate::rows::{Intent, Rows, Visit};
 use crate::site::FORMAT;
 use crate::{Error, Result};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use std::borrow::Borrow;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ pub const READ_SETTINGS: &str = "PRAGMA cell_size_check=ON;";
 /// is overwritten, and nothing goes to temporary files.
 pub const WRITE_SETTINGS: &str =
     "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY;";
+
+/// What a connection that lasts sets. SQLite would bring the log into the database in the middle of somebody's commit:
+/// only where nobody else does, once it has 64 MiB. See [`Lasting::bring_in`].
+const LASTING_SETTINGS: &str =
+    "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=16384; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY;";
 
 /// A transaction on a SQLite file: on a connection of its own, which ends with it, or on one that lasts.
 pub struct Sqlite<C = Connection> {
@@ -204,7 +210,7 @@ impl Lasting {
         let lasting = Lasting { connection, path };
         let rows = lasting.rows();
         rows.restrict()?;
-        rows.batch("PRAGMA journal_mode=WAL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY")?;
+        rows.batch(LASTING_SETTINGS)?;
         rows.check_schema()?;
         Ok(lasting)
     }
@@ -242,6 +248,24 @@ impl Lasting {
             rows.batch("ROLLBACK")?;
         }
         answer
+    }
+
+    /// The write-ahead log as a file. SQLite keeps no locks on it, so that it can be closed again.
+    pub(crate) fn log_file(&self) -> Result<File> {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        let path = PathBuf::from(path);
+        File::open(&path).map_err(|e| Error::io("open", &path, e))
+    }
+
+    /// Brings into the database what of the log nobody reads any more, while others write; answers whether that was all, so
+    /// that whoever writes next begins the log anew.
+    pub(crate) fn bring_in(&self) -> Result<bool> {
+        let rows = self.rows();
+        let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+        let read = |row: &Row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (busy, log, done) = rows.check(self.connection.query_row(sql, [], read))?;
+        Ok(busy == 0 && log == done)
     }
 
     /// Brings the log into the database and empties it, so that what was deleted is in neither.

@@ -10,7 +10,7 @@ use crate::name::check_name;
 use crate::place::{Found, Kind, Place};
 use crate::platform::Lock;
 use crate::rows::{Rows, keys};
-use crate::secrets::{Quota, Secrets};
+use crate::secrets::{Quota, Sealed, Secrets};
 use crate::site::Site;
 use crate::slot::{NewSlot, RootKey};
 use crate::sqlite::{Durability, Lasting, Sqlite};
@@ -18,25 +18,28 @@ use crate::sync::lock;
 use crate::{Change, Error, Result, Retention, Secret, Summary, Token, Value, Version, chain, platform};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+mod log;
 mod readers;
+mod recall;
 mod restore;
 mod tidy;
 
+pub use log::Recording;
 pub use restore::Restored;
 
 use readers::Readers;
+use recall::Recall;
 use tidy::Tidying;
 
 /// What one person may keep: more secrets than anybody has, and no more bytes than a disk has for each of many people.
 const QUOTA: Quota = Quota { secrets: 10_000, bytes: 100 * 1024 * 1024 };
-/// Events that are let go in one change, so that others get in between.
-const EVENTS_AT_ONCE: u64 = 1_000;
 
 /// A document of the server's, as it is stored.
 pub type Document = Arc<[u8]>;
@@ -49,6 +52,11 @@ pub struct Store {
     log: Log,
     writer: Mutex<Writer>,
     readers: Readers,
+    /// The database's write-ahead log, open for bringing it to the disk.
+    ahead: File,
+    /// What brings the write-ahead log into the database, apart from whoever writes.
+    checkpointer: Mutex<Lasting>,
+    recall: Recall,
     /// What the directory holds beside keys, by name.
     documents: RwLock<BTreeMap<String, Document>>,
     /// Keys of people who were here before.
@@ -117,6 +125,8 @@ impl Store {
             Ok((site, root, anchor_key, documents, directory.sequence, log, head, tidying))
         })?;
         let (site, root, anchor_key, documents, sequence, log, head, tidying) = opened;
+        let ahead = connection.log_file()?;
+        let checkpointer = Lasting::open(&place.database())?;
         let mark = |owner, sequence| Mark { owner, incarnation: site.incarnation, sequence };
         let marks = [mark(site.store, sequence), mark(log.owner(), head.last)];
         let cells = Cells::open(&site, &anchor_key, &place)?.ok_or_else(|| Error::RolledBack {
@@ -126,6 +136,9 @@ impl Store {
         let store = Store {
             writer: Mutex::new(Writer { connection, log: head }),
             readers: Readers::default(),
+            ahead,
+            checkpointer: Mutex::new(checkpointer),
+            recall: Recall::default(),
             documents: RwLock::new(documents),
             people: RwLock::default(),
             cells: Mutex::new(cells),
@@ -173,12 +186,36 @@ impl Store {
     /// `not_found` with close names.
     pub fn get(&self, person: &Id, name: &str) -> Result<Secret> {
         let name = check_name(name)?;
+        if let Some(found) = self.sealed(person)?.and_then(|sealed| sealed.get(&self.site, &name, self.today())) {
+            return found;
+        }
         self.read(person, |rows, secrets| secrets.get(rows, &name, self.today()))
     }
 
     /// All live secrets of a person, by name.
     pub fn get_all(&self, person: &Id) -> Result<Vec<Secret>> {
-        self.read(person, |rows, secrets| secrets.get_all(rows, self.today()))
+        match self.sealed(person)? {
+            Some(sealed) => sealed.get_all(&self.site, self.today()),
+            None => self.read(person, |rows, secrets| secrets.get_all(rows, self.today())),
+        }
+    }
+
+    /// Whether a person's secrets are in memory: [`Store::get`] and [`Store::get_all`] then wait for no disk.
+    pub fn remembers(&self, person: &Id) -> bool {
+        self.recall.find(person).is_some()
+    }
+
+    /// A person's secrets as they are sealed, unless they are too large to be kept in memory.
+    fn sealed(&self, person: &Id) -> Result<Option<Arc<Sealed>>> {
+        if let Some(sealed) = self.recall.find(person) {
+            return Ok(Some(sealed));
+        }
+        let changes = self.recall.changes();
+        let sealed = self.read(person, |rows, secrets| secrets.sealed(rows, recall::MOST_OF_ONE))?.map(Arc::new);
+        if let Some(sealed) = &sealed {
+            self.recall.put(person, sealed.clone(), changes);
+        }
+        Ok(sealed)
     }
 
     /// A person's secrets without their values, removed ones included, by name.
@@ -199,7 +236,10 @@ impl Store {
 
     /// Does all of what `act` does, durably, or nothing of it.
     pub fn change<T>(&self, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
-        let mut writer = lock(&self.writer);
+        self.writing(|writer| self.change_now(writer, act))
+    }
+
+    fn change_now<T>(&self, writer: &mut Writer, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
         self.check_place()?;
         let now = (self.clock)();
         let log = writer.log;
@@ -219,7 +259,9 @@ impl Store {
             let answer = act(&mut transaction)?;
             Ok((answer, transaction.finish(log)?))
         })?;
-        self.set_head(&mut writer, done.log);
+        self.set_head(writer, done.log);
+        // Before anybody is told.
+        self.recall.forget(&done.changed);
         {
             let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
             for (name, document) in done.documents {
@@ -240,98 +282,6 @@ impl Store {
             let _ = writer.connection.checkpoint();
         }
         Ok(answer)
-    }
-
-    /// Writes an event to the audit log: once this answers, it survives the end of this process, however it ends.
-    /// Events of several threads are written together.
-    ///
-    /// # Errors
-    /// `unavailable` if it was not written.
-    pub fn record(&self, mut event: Event) -> Result<()> {
-        event.time = (self.clock)();
-        let batch = self.queue.put(event);
-        let mut writer = lock(&self.writer);
-        // Whoever had the lock before may have written it.
-        if let Some(outcome) = batch.outcome() {
-            return outcome;
-        }
-        let batch = self.queue.close();
-        let (events, head) = (batch.take(), writer.log);
-        let written = self
-            .check_place()
-            .and_then(|()| writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events)));
-        let written = written.map(|head| {
-            // Not in the anchor yet: the disk may not have it, and the anchor never leads. See `flush`.
-            self.set_head(&mut writer, head);
-        });
-        batch.finish(&written);
-        batch.outcome().unwrap_or(Err(Error::Internal("a batch without an outcome")))
-    }
-
-    /// Brings what was written to the disk: the log, and then the anchor.
-    pub fn flush(&self) -> Result<()> {
-        {
-            let writer = lock(&self.writer);
-            let head = writer.log;
-            // An empty change that is committed durably takes along all that was committed before it.
-            writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[]))?;
-            self.raise(&[self.mark(self.log.owner(), head.last)])?;
-        }
-        // Nobody waits for the disk to read a mark.
-        let file = lock(&self.cells).file()?;
-        file.sync_data().map_err(|e| Error::io("flush", &self.site.database, e))
-    }
-
-    /// The last events about a person, newest first, with their numbers.
-    pub fn events_about(&self, person: &Id, most: usize) -> Result<Vec<(u64, Event)>> {
-        self.with_reader(|rows| self.log.about(rows, person, most))
-    }
-
-    /// The last events of all, newest first, with their numbers.
-    pub fn events(&self, most: usize) -> Result<Vec<(u64, Event)>> {
-        self.with_reader(|rows| self.log.newest(rows, most))
-    }
-
-    /// Lets go of the events that are at least as old as `age` (milliseconds); answers with how many those were. Between
-    /// two events no more than a day is counted, so that a clock which jumps lets nothing go early. If there are any,
-    /// `event` goes into the log first, with their numbers.
-    ///
-    /// # Errors
-    /// `damaged` names an event that was changed: neither it nor what follows is let go.
-    pub fn forget_events(&self, age: u64, mut event: Event) -> Result<u64> {
-        let now = (self.clock)();
-        // Which those are is found while others write.
-        let Some((first, last)) = self.with_reader(|rows| self.log.older(rows, now, age))? else { return Ok(0) };
-        event.time = now;
-        event.names.push(format!("events {first} to {last}"));
-        let mut told = vec![event];
-        loop {
-            let mut writer = lock(&self.writer);
-            self.check_place()?;
-            let head = writer.log;
-            let head = writer.connection.write(Durability::Power, |rows| {
-                let head = self.log.forget(rows, head, last, EVENTS_AT_ONCE)?;
-                rows.put(keys::UNTIDY, &[])?;
-                self.log.append(rows, head, &told)
-            })?;
-            told.clear();
-            self.set_head(&mut writer, head);
-            self.untidy();
-            // The write is durable, and the anchor may lag.
-            let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
-            if head.floor >= last {
-                let _ = writer.connection.checkpoint();
-                return Ok(last + 1 - first);
-            }
-        }
-    }
-
-    /// Goes through the whole audit log; answers with the number of events.
-    ///
-    /// # Errors
-    /// `damaged` names the first event that is missing, was changed, moved or hidden.
-    pub fn verify_events(&self) -> Result<u64> {
-        self.with_reader(|rows| self.log.verify(rows))
     }
 
     /// Opens everything there is, and has SQLite check the file; answers with the number of values.
@@ -357,16 +307,6 @@ impl Store {
             documents,
             events: self.last_event(),
         }
-    }
-
-    /// The number of the last event that was written. Waits for nobody.
-    pub fn last_event(&self) -> u64 {
-        self.last_event.load(Ordering::Acquire)
-    }
-
-    fn set_head(&self, writer: &mut Writer, head: Head) {
-        writer.log = head;
-        self.last_event.store(head.last, Ordering::Release);
     }
 
     fn today(&self) -> i64 {
@@ -485,6 +425,8 @@ struct Done {
     log: Head,
     documents: BTreeMap<String, Option<Document>>,
     marks: Vec<Mark>,
+    /// Whose secrets are others now.
+    changed: Vec<Id>,
     removed: Vec<Id>,
     destroyed: bool,
 }
@@ -670,7 +612,8 @@ impl Transaction<'_> {
         }
         let log = if self.events.is_empty() { log } else { self.store.log.append(self.rows, log, &self.events)? };
         marks.push(self.store.mark(self.store.log.owner(), log.last));
-        Ok(Done { log, documents: self.documents, marks, removed: self.removed, destroyed })
+        let changed = self.people.into_keys().chain(self.removed.iter().copied()).collect();
+        Ok(Done { log, documents: self.documents, marks, changed, removed: self.removed, destroyed })
     }
 }
 

@@ -74,7 +74,7 @@ async fn only_operators(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, 
 async fn health(State(app): State<App>) -> Response {
     let looked = tokio::task::spawn_blocking(move || {
         let store = app.server.store.events(1).is_ok();
-        (store, app.server.can_log())
+        (store, app.server.store.try_log().is_ok())
     });
     let (store, log) = looked.await.unwrap_or((false, false));
     let well = store && log;

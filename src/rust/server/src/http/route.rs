@@ -12,9 +12,11 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use vault::Event;
 
 /// What a request says: parts of its path, what it asks for in the query, and a body that is a `B`; `()` is none.
 pub struct Input<B = ()> {
@@ -23,6 +25,8 @@ pub struct Input<B = ()> {
     pub body: Bytes,
     /// Whether a body can only be an object.
     object: bool,
+    /// What goes into the log before the answer leaves.
+    told: RefCell<Vec<Event>>,
     is: PhantomData<fn() -> B>,
 }
 
@@ -41,11 +45,16 @@ impl Input {
                 kept.insert(name, says);
             }
         }
-        Ok(Input { path, query: kept, body, object: false, is: PhantomData })
+        Ok(Input { path, query: kept, body, object: false, told: RefCell::default(), is: PhantomData })
     }
 }
 
 impl<B> Input<B> {
+    /// Tells the log of something. Unless that was written, nothing is answered.
+    pub fn tell(&self, event: Event) {
+        self.told.borrow_mut().push(event);
+    }
+
     /// A part of the path.
     pub fn part(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
@@ -121,8 +130,11 @@ impl Parameter {
 /// What a handler answers with.
 pub type Answer<A> = Result<A>;
 
-/// A handler whose types are forgotten: the answer as JSON.
-pub type Handler = Arc<dyn Fn(&Server, &Caller, Input) -> Result<Vec<u8>> + Send + Sync>;
+/// A handler whose types are forgotten.
+pub type Handler = Arc<dyn Fn(&Server, &Caller, Input) -> Told + Send + Sync>;
+
+/// An answer as JSON, and the events that have to be in the log before it leaves.
+pub type Told = (Result<Vec<u8>>, Vec<Event>);
 
 /// The schema of a type, among all others that a document holds.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -149,6 +161,8 @@ pub struct Route {
     pub refusals: &'static [u16],
     /// Whether anybody may ask.
     pub open: bool,
+    /// Whether it waits for no disk where the person's secrets are in memory.
+    pub quick: bool,
     pub service: Service,
 }
 
@@ -166,8 +180,11 @@ impl Route {
     {
         let object = B::json_schema(&mut SchemaGenerator::default()).get("type").is_some_and(|is| is == "object");
         let run = move |server: &Server, caller: &Caller, Input { path, query, body, .. }: Input| {
-            let answer = handler(server, caller, &Input { path, query, body, object, is: PhantomData })?;
-            serde_json::to_vec(&answer).map_err(|_| Problem::internal("an answer cannot be encoded"))
+            let input = Input { path, query, body, object, told: RefCell::default(), is: PhantomData };
+            let answer = handler(server, caller, &input).and_then(|answer| {
+                serde_json::to_vec(&answer).map_err(|_| Problem::internal("an answer cannot be encoded"))
+            });
+            (answer, input.told.into_inner())
         };
         let none = std::any::TypeId::of::<B>() == std::any::TypeId::of::<()>();
         Route {
@@ -193,6 +210,7 @@ impl Route {
             answer: schema_of::<A>,
             refusals: &[],
             open: false,
+            quick: false,
             service,
         }
     }
@@ -215,6 +233,11 @@ impl Route {
     /// Its body may be left out.
     pub fn optional_body(self) -> Route {
         Route { optional: true, ..self }
+    }
+
+    /// It waits for no disk where the person's secrets are in memory: it is worked on at once.
+    pub fn quick(self) -> Route {
+        Route { quick: true, ..self }
     }
 
     /// Anybody who reaches the server may ask.

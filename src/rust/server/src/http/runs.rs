@@ -67,7 +67,13 @@ pub async fn begin(State(app): State<App>, request: Request) -> Response {
 
 /// The first line, and what revokes the ticket.
 fn issue(server: Arc<Server>, headers: &HeaderMap, peer: Peer) -> Result<(String, Held)> {
-    let caller = authenticate(&server, &Method::POST, headers, peer, true)?;
+    let caller = match authenticate(&server, &Method::POST, headers, peer, true) {
+        Ok(caller) => caller,
+        Err(refused) => {
+            refused.event.map_or(Ok(()), |event| server.record(event))?;
+            return Err(refused.problem);
+        }
+    };
     let person = caller.opener()?;
     let address = server.address.get().copied();
     let address =

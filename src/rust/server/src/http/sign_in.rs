@@ -53,7 +53,7 @@ pub async fn visit<R: IntoResponse>(
     let Some(ConnectInfo(peer)) = head.extensions.get::<ConnectInfo<Peer>>().copied() else {
         return Problem::internal("a connection without another end").into_response();
     };
-    let body = match tokio::time::timeout(super::BODY_TIME, to_bytes(body, MOST_BYTES)).await {
+    let body = match tokio::time::timeout(super::dispatch::BODY_TIME, to_bytes(body, MOST_BYTES)).await {
         Ok(Ok(body)) => Zeroizing::new(body.to_vec()),
         Ok(Err(_)) => return Problem::bad("that is more than a form holds").into_response(),
         Err(_) => return Problem::bad("the body of the request did not come in time").into_response(),
@@ -211,7 +211,7 @@ fn viewer(server: &Server, caller: &Caller, input: &Input<Headers>) -> Result<Ca
 /// `POST /auth/info-from-browser-headers`.
 pub fn viewer_info(server: &Server, caller: &Caller, input: &Input<Headers>) -> Answer<auth::Info> {
     let viewer = viewer(server, caller, input)?;
-    server.record(viewer.event("asked by headers", &[], Vec::new()))?;
+    input.tell(viewer.event("asked by headers", &[], Vec::new()));
     auth::info(server, &viewer, input)
 }
 
@@ -227,6 +227,6 @@ pub struct Message {
 pub fn viewer_ticket(server: &Server, caller: &Caller, input: &Input<Headers>) -> Answer<Message> {
     let viewer = viewer(server, caller, input)?;
     let (_, ticket) = server.issue_ticket(&viewer, viewer.someone()?)?;
-    server.record(viewer.event("ticket by headers", &[], Vec::new()))?;
+    input.tell(viewer.event("ticket by headers", &[], Vec::new()));
     Ok(Message { msg: ticket })
 }

@@ -1,5 +1,6 @@
 //! Every route there is. The router and `/openapi.json` are made from this table, so a route that is not described does
 //! not exist.
+use super::dispatch::{self, Served};
 use super::route::{Is, Parameter, Route, Service};
 use super::{App, admin, auth, openapi, own, runs, settings, sign_in};
 use axum::Router;
@@ -44,7 +45,8 @@ pub fn groups() -> Vec<Group> {
 fn dss() -> Vec<Route> {
     let mut all = vec![
         Route::new(GET, "/auth/info", "Who is asking, with their secrets if wanted", auth::info::<()>)
-            .query(&[WITH_SECRETS]),
+            .query(&[WITH_SECRETS])
+            .quick(),
         Route::new(POST, "/auth/ticket", "A ticket for the caller, which holds for a day at most", auth::ticket),
         Route::new(
             POST,
@@ -123,7 +125,7 @@ fn ours() -> Vec<Route> {
     vec![
         Route::new(GET, "/info", "Who is asking, and whom", own::info),
         Route::new(GET, "/secrets", "One's own secrets, without values", own::list),
-        Route::new(POST, "/secrets/get", "Read a secret", own::get).or(&[404]),
+        Route::new(POST, "/secrets/get", "Read a secret", own::get).or(&[404]).quick(),
         Route::new(POST, "/secrets/set", "Store a secret", own::set).or(&[409]),
         Route::new(POST, "/secrets/describe", "Change a description or an expiry", own::describe).or(&[404, 409]),
         Route::new(POST, "/secrets/remove", "Remove a secret, for the time that it can be restored", own::remove)
@@ -182,7 +184,10 @@ pub fn router() -> Router<App> {
         for route in group.routes {
             let path = format!("{}{}", group.prefix, route.path);
             let service = match route.service {
-                Service::Handler(handler) => method(&route.method, super::handler(handler, route.query)),
+                Service::Handler(handler) => {
+                    let served = Served { handler, known: route.query, quick: route.quick };
+                    method(&route.method, dispatch::handler(served))
+                }
                 Service::Own(service) => *service,
             };
             router = router.route(&path, service);

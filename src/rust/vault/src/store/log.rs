@@ -1,0 +1,189 @@
+//! The store's audit log: events go in together, are with the operating system before anybody is answered, and reach the
+//! disk soon after.
+use super::{Store, Writer};
+use crate::audit::{Batch, Event, Head};
+use crate::key::Id;
+use crate::rows::{Rows, keys};
+use crate::sqlite::Durability;
+use crate::sync::{lock, try_lock};
+use crate::{Error, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+/// Events that are let go in one change, so that others get in between.
+const EVENTS_AT_ONCE: u64 = 1_000;
+/// The write-ahead log, in bytes, that is brought into the database while others write.
+const AHEAD: u64 = 4 * 1024 * 1024;
+/// And that those who write have to wait for.
+const TOO_FAR_AHEAD: u64 = 8 * AHEAD;
+
+/// An event on its way into the audit log; ready once it survives the end of this process, or cannot be written.
+pub struct Recording(Arc<Batch>);
+
+impl Future for Recording {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0.poll(context)
+    }
+}
+
+impl Store {
+    /// Puts an event in the queue for the log. After that [`Store::write_submitted`] is to be called.
+    pub fn submit(&self, event: Event) -> Recording {
+        Recording(self.queue.put(Event { time: (self.clock)(), ..event }))
+    }
+
+    /// How many events are submitted and not yet being written.
+    pub fn submitted(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Writes to the audit log what was submitted, all of it together, unless somebody is writing: they do it when they have
+    /// done. It waits for no other thread, and not for the disk.
+    pub fn write_submitted(&self) {
+        // Again after each turn: whoever submitted during it has left it to us.
+        while self.queue.len() > 0 {
+            let Some(mut writer) = try_lock(&self.writer) else { return };
+            self.write_batch(&mut writer);
+        }
+    }
+
+    /// Does what only one thread at a time may do, and what others have submitted meanwhile.
+    pub(super) fn writing<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> T {
+        let done = act(&mut lock(&self.writer));
+        self.write_submitted();
+        done
+    }
+
+    /// Writes an event to the audit log: once this answers, it survives the end of this process, however it ends.
+    /// Events of several threads are written together.
+    ///
+    /// # Errors
+    /// `unavailable` if it was not written.
+    pub fn record(&self, event: Event) -> Result<()> {
+        let Recording(batch) = self.submit(event);
+        self.writing(|writer| {
+            // Whoever had the lock before may have written it.
+            if batch.outcome().is_none() {
+                self.write_batch(writer);
+            }
+        });
+        batch.outcome().unwrap_or(Err(Error::Internal("a batch without an outcome")))
+    }
+
+    fn write_batch(&self, writer: &mut Writer) {
+        let batch = self.queue.close();
+        let (events, head) = (batch.take(), writer.log);
+        if events.is_empty() {
+            return;
+        }
+        let written = self
+            .check_place()
+            .and_then(|()| writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events)));
+        let written = written.map(|head| {
+            // Not in the anchor yet: the disk may not have it, and the anchor never leads. See `flush`.
+            self.set_head(writer, head);
+        });
+        batch.finish(&written);
+    }
+
+    /// Brings what was written to the disk: the log, and then the anchor. Nobody who writes waits for it.
+    pub fn flush(&self) -> Result<()> {
+        let failed = |e| Error::io("flush", &self.site.database, e);
+        let last = self.last_event();
+        // The file that all commits are in, those of which SQLite has not waited for the disk too.
+        self.ahead.sync_data().map_err(failed)?;
+        self.raise(&[self.mark(self.log.owner(), last)])?;
+        let file = lock(&self.cells).file()?;
+        file.sync_data().map_err(failed)
+    }
+
+    /// Brings the write-ahead log into the database, if it has become long. Others write meanwhile, unless it has become
+    /// very long: under load it never ends otherwise.
+    pub fn bring_in(&self) -> Result<()> {
+        let length =
+            || self.ahead.metadata().map(|found| found.len()).map_err(|e| Error::io("look at", &self.site.database, e));
+        if length()? < AHEAD || lock(&self.checkpointer).bring_in()? || length()? < TOO_FAR_AHEAD {
+            return Ok(());
+        }
+        self.writing(|_| lock(&self.checkpointer).bring_in().map(drop))
+    }
+
+    /// Writes a change in which nothing changes, to the disk: whether the log could be written.
+    pub fn try_log(&self) -> Result<()> {
+        self.writing(|writer| {
+            self.check_place()?;
+            let head = writer.log;
+            writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[])).map(drop)
+        })
+    }
+
+    /// The last events about a person, newest first, with their numbers.
+    pub fn events_about(&self, person: &Id, most: usize) -> Result<Vec<(u64, Event)>> {
+        self.with_reader(|rows| self.log.about(rows, person, most))
+    }
+
+    /// The last events of all, newest first, with their numbers.
+    pub fn events(&self, most: usize) -> Result<Vec<(u64, Event)>> {
+        self.with_reader(|rows| self.log.newest(rows, most))
+    }
+
+    /// Lets go of the events that are at least as old as `age` (milliseconds); answers with how many those were. Between
+    /// two events no more than a day is counted, so that a clock which jumps lets nothing go early. If there are any,
+    /// `event` goes into the log first, with their numbers.
+    ///
+    /// # Errors
+    /// `damaged` names an event that was changed: neither it nor what follows is let go.
+    pub fn forget_events(&self, age: u64, mut event: Event) -> Result<u64> {
+        let now = (self.clock)();
+        // Which those are is found while others write.
+        let Some((first, last)) = self.with_reader(|rows| self.log.older(rows, now, age))? else { return Ok(0) };
+        event.time = now;
+        event.names.push(format!("events {first} to {last}"));
+        let mut told = vec![event];
+        loop {
+            let floor = self.writing(|writer| {
+                self.check_place()?;
+                let head = writer.log;
+                let head = writer.connection.write(Durability::Power, |rows| {
+                    let head = self.log.forget(rows, head, last, EVENTS_AT_ONCE)?;
+                    rows.put(keys::UNTIDY, &[])?;
+                    self.log.append(rows, head, &told)
+                })?;
+                self.set_head(writer, head);
+                self.untidy();
+                // The write is durable, and the anchor may lag.
+                let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
+                if head.floor >= last {
+                    let _ = writer.connection.checkpoint();
+                }
+                Ok(head.floor)
+            })?;
+            told.clear();
+            if floor >= last {
+                return Ok(last + 1 - first);
+            }
+        }
+    }
+
+    /// Goes through the whole audit log; answers with the number of events.
+    ///
+    /// # Errors
+    /// `damaged` names the first event that is missing, was changed, moved or hidden.
+    pub fn verify_events(&self) -> Result<u64> {
+        self.with_reader(|rows| self.log.verify(rows))
+    }
+
+    /// The number of the last event that was written. Waits for nobody.
+    pub fn last_event(&self) -> u64 {
+        self.last_event.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_head(&self, writer: &mut Writer, head: Head) {
+        writer.log = head;
+        self.last_event.store(head.last, Ordering::Release);
+    }
+}
