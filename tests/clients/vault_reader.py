@@ -1,19 +1,22 @@
-"""Reads a vault, written from src/rust/vault/FORMAT.md and nothing else; the comments name its sections.
+"""Reads a vault or a server's store, written from src/rust/vault/FORMAT.md and nothing else; comments name its sections.
 
-    python vault_reader.py DATA CONFIG      prints everything in a vault as JSON, values included
+    python vault_reader.py DATA CONFIG      prints everything in it as JSON, values included
 
 It shows that the document is enough, finds what the package must find, and gets at secrets without the package.
 """
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import pathlib
 import re
+import shutil
 import sqlite3
 import stat
 import sys
+import tempfile
 import unicodedata
 
 from cryptography.exceptions import InvalidTag
@@ -37,44 +40,57 @@ class BoxError(Exception):
 
 def read_vault(data, config, passphrase=None):
     """Everything in a vault: its settings, and by name each secret with its state and the values of all versions."""
-    data, config = pathlib.Path(data), pathlib.Path(config)
-    for directory in filter(os.path.lexists, (data, config)):
-        check_private(directory, stat.S_ISDIR)
+    data, config = check_directories(data, config)
     # Before the transaction, as it must not be newer than what is read there.
     anchor = read_private(config / "anchor")
-    vault = Vault(read_rows(data / "vault.db"), anchor)
-    root, number, slot = vault.root_key(config, passphrase)
+    vault = Vault(read_rows(data / "vault.db"), anchor, config, passphrase)
+    if "owner" not in vault.directory:
+        raise VaultError("server_store", "this is a store of many people")
+    user = vault.fact("owner", 2).bytes(16)
+    epoch, commitment = user_fact(vault, user)[:2]
+    user_key = vault.open_row(vault.root, b"\x02" + user + u32(epoch), commitment)
+    vault.check_anchor(vault.store, vault.settings["sequence"])
+    return {"store": vault.store.hex(), **read_person(vault, user, user_key)}
 
-    # "Entries of the directory"
-    directory_settings, directory = vault.index(vault.store, root)
 
-    def fact(name, kind):
-        found = directory.get(name)
-        if found is None:
-            raise damaged(f"the directory does not know {name}")
-        fields = Fields(found.bytes())
-        found.end_with_extra()
-        if fields.unsigned() != kind:
-            raise damaged(f"the directory does not know {name}")
-        return fields
+def read_store(data, config, passphrase=None):
+    """Everything in a server's store that no server has open: what the server knows, by its names; by their ids the
+    people, each as `read_vault` has its owner; the audit log. ("Stores")"""
+    data, config = check_directories(data, config)
+    with not_served(config), tempfile.TemporaryDirectory() as copy:
+        anchor = read_private(config / "anchor")
+        # What a server that was killed has left is applied to the copy.
+        for name in ("store.db", "store.db-wal"):
+            if os.path.lexists(data / name):
+                check_private(data / name, stat.S_ISREG)
+                (pathlib.Path(copy) / name).touch(0o600)
+                shutil.copyfile(data / name, pathlib.Path(copy) / name)
+        vault = Vault(read_rows(pathlib.Path(copy) / "store.db", "rw"), anchor, config, passphrase, is_store=True)
+    vault.check_anchor(vault.store, vault.settings["sequence"])
+    documents, people = {}, {}
+    for name in sorted(vault.directory):
+        kind, _, of = name.partition(":")
+        if kind == "document":
+            documents[of] = text(vault.fact(name, 4).bytes())
+        elif kind == "user":
+            user = bytes.fromhex(of)
+            epoch, commitment, uid, created = user_fact(vault, user)
+            user_key = vault.open_row(vault.root, b"\x02" + user + u32(epoch), commitment)
+            people[of] = {"uid": uid, "created": created, **read_person(vault, user, user_key)}
+    return {"store": vault.store.hex(), "documents": documents, "people": people, "log": read_log(vault)}
 
-    found = fact(f"slot:{number}", 0)
-    if (found.bytes(32), found.bytes(32)) != slot:
-        raise damaged("the slot is not the one in the directory")
-    user = fact("owner", 2).bytes(16)
-    found = fact(f"user:{user.hex()}", 1)
-    epoch, commitment = found.unsigned(), found.bytes(32)
-    user_key = vault.open_row(root, b"\x02" + user + u32(epoch), commitment)
 
-    # "Entries of an index of secrets"
-    anchor_key = fact("anchor", 3).bytes(32)
-    vault.check_anchor(anchor_key, vault.store, directory_settings["sequence"])
-    settings, secrets = vault.index(user, user_key, anchor_key)
-    return {
-        "store": vault.store.hex(),
-        **settings,
-        "secrets": {name: read_secret(vault, user, user_key, secrets[name]) for name in sorted(secrets)},
-    }
+def user_fact(vault, user):
+    """Epoch and commitment of a person's key, user id of the operating system and time at creation."""
+    found = vault.fact(f"user:{user.hex()}", 1)
+    return found.unsigned(), found.bytes(32), found.unsigned(), found.signed()
+
+
+def read_person(vault, user, user_key):
+    """The settings and the secrets of a person. ("Entries of an index of secrets")"""
+    settings, secrets = vault.index(user, user_key, check=True)
+    secrets = {name: read_secret(vault, user, user_key, secrets[name]) for name in sorted(secrets)}
+    return {**settings, "secrets": secrets}
 
 
 def read_secret(vault, user, user_key, entry):
@@ -102,17 +118,80 @@ def read_secret(vault, user, user_key, entry):
     return secret
 
 
-class Vault:
-    """The rows of a vault, opened and checked."""
+def read_log(vault):
+    """The events of the audit log, each vouched for by the next, the last by the head. ("The audit log")"""
+    key = subkey(vault.root, b"audit")
+    last, commitment, floor, previous = 0, bytes(32), 0, bytes(32)
+    if b"\x08" in vault.rows:
+        sequence, box = vault.rows[b"\x08"][:8], vault.rows[b"\x08"][8:]
+        head = Fields(vault.open(key, b"\x08" + vault.store + vault.incarnation + sequence, box))
+        head.layout()
+        last, commitment, floor, previous = head.unsigned(), head.bytes(32), head.unsigned(), head.bytes(32)
+        head.end()
+        if sequence != u64(last):
+            raise damaged("the head of the log has another number than its row")
+    vault.check_anchor(bytes(byte ^ 0xFF for byte in vault.store), last)
 
-    def __init__(self, rows, anchor):
-        self.rows, self.anchor = rows, anchor
+    events, about = [], set()
+    for number in range(floor + 1, last + 1):
+        row = b"\x07" + u64(number)
+        fields = Fields(vault.open(key, b"\x07" + vault.store + u64(number), vault.row(row)))
+        fields.layout()
+        if fields.bytes(32) != previous:
+            raise damaged(f"event {number - 1} was replaced")
+        previous = vault.rows[row][38:70]
+        event = {
+            "number": number,
+            "time": fields.signed(),
+            "about": [person.hex() for person in fields.sequence(lambda: fields.take(16))],
+            "who": fields.text(),
+            "behalf": fields.option(fields.text),
+            "from": fields.text(),
+            "action": fields.text(),
+            "names": fields.sequence(fields.text),
+            "outcome": fields.text(),
+            "claims": fields.sequence(lambda: [fields.text(), fields.text()]),
+        }
+        fields.end_with_extra()
+        events.append(event)
+        about |= {b"\x09" + bytes.fromhex(person) + u64(number) for person in event["about"]}
+    if previous != commitment:
+        raise damaged(f"event {last} was replaced")
+    if sum(row[:1] == b"\x07" for row in vault.rows) != len(events):
+        raise damaged("there are events that the head does not know")
+    if {row for row in vault.rows if row[:1] == b"\x09"} != about:
+        raise damaged("an event is hidden from whom it is about, or shown to others")
+    return {"floor": floor, "last": last, "events": events}
+
+
+class Vault:
+    """The rows of a vault or a store, opened and checked, with the root key and the entries of the directory."""
+
+    def __init__(self, rows, anchor, config, passphrase, is_store=False):
+        self.rows, self.anchor, self.is_store = rows, anchor, is_store
         store = self.row(b"\0")
         if int.from_bytes(store[:4], "big") > 1:
             raise VaultError("newer_format", "the vault was written by a newer version")
         if len(store) != 36 or store[:4] != u32(1):
             raise damaged("the store's row was changed")
         self.store, self.incarnation = store[4:20], store[20:]
+        self.root, number, slot = self.root_key(config, passphrase)
+        self.settings, self.directory = self.index(self.store, self.root)
+        found = self.fact(f"slot:{number}", 0)
+        if (found.bytes(32), found.bytes(32)) != slot:
+            raise damaged("the slot is not the one in the directory")
+
+    def fact(self, name, kind):
+        """The fields of what the directory says under a name. ("Entries of the directory")"""
+        entry = self.directory.get(name)
+        if entry is None:
+            raise damaged(f"the directory does not know {name}")
+        entry = Fields(entry.data)
+        fields = Fields(entry.bytes())
+        entry.end_with_extra()
+        if fields.unsigned() != kind:
+            raise damaged(f"the directory does not know {name}")
+        return fields
 
     def row(self, key):
         if key not in self.rows:
@@ -156,7 +235,7 @@ class Vault:
                 failed = error
         raise failed
 
-    def index(self, owner, key, anchor_key=None):
+    def index(self, owner, key, check=False):
         """The settings of an index, and its entries by name, each read up to its name. ("The index")"""
         row = self.row(b"\x04" + owner)
         sequence, box = row[:8], row[8:]
@@ -173,8 +252,8 @@ class Vault:
             "due": manifest.option(manifest.unsigned),
         }
         manifest.end_with_extra()
-        if anchor_key:
-            self.check_anchor(anchor_key, owner, settings["sequence"])
+        if check:
+            self.check_anchor(owner, settings["sequence"])
 
         pages, rest = divmod(len(commitments), 32)
         if rest or pages.bit_count() != 1:
@@ -196,10 +275,11 @@ class Vault:
             raise damaged("pages and manifest differ")
         return settings, entries
 
-    def check_anchor(self, key, owner, sequence):
+    def check_anchor(self, owner, sequence):
         """Refuses a database that is not the one last used. ("The anchor")"""
+        key = self.fact("anchor", 3).bytes(32)
         if self.anchor is None:
-            if sequence != 1:
+            if self.is_store or sequence != 1:
                 raise VaultError("rolled_back", "the anchor is missing")
             return
         copies = [self.anchor[at : at + 128] for at in range(0, len(self.anchor), 128)]
@@ -374,6 +454,27 @@ def damaged(what):
 # "Files" and "The database"
 
 
+def check_directories(data, config):
+    directories = pathlib.Path(data), pathlib.Path(config)
+    for directory in filter(os.path.lexists, directories):
+        check_private(directory, stat.S_ISDIR)
+    return directories
+
+
+@contextlib.contextmanager
+def not_served(config):
+    """Keeps servers from a store, and refuses one that is served."""
+    with contextlib.ExitStack() as stack:
+        if os.path.lexists(config / "store.lock"):
+            check_private(config / "store.lock", stat.S_ISREG)
+            lock = stack.enter_context(open(config / "store.lock", "rb"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise VaultError("in_use", "a server has the store open") from None
+        yield
+
+
 def check_private(path, is_wanted):
     found = path.lstat()
     if not is_wanted(found.st_mode):
@@ -391,11 +492,11 @@ def read_private(path):
         return None
 
 
-def read_rows(path):
+def read_rows(path, mode="ro"):
     version = 0
     try:
         check_private(path, stat.S_ISREG)
-        with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             rows = database.execute("SELECT key, value FROM row").fetchall()
     except FileNotFoundError:
@@ -412,4 +513,5 @@ def read_rows(path):
 
 
 if __name__ == "__main__":
-    json.dump(read_vault(*sys.argv[1:3]), sys.stdout, ensure_ascii=False, indent=1)
+    read = read_store if (pathlib.Path(sys.argv[1]) / "store.db").exists() else read_vault
+    json.dump(read(*sys.argv[1:3]), sys.stdout, ensure_ascii=False, indent=1)
