@@ -4,6 +4,7 @@ The vectors come from this implementation, and the tests of Rust and Python chec
 added at the end, never changed: this program refuses to write files in which an old one would differ.
 """
 import hashlib
+import hmac
 import json
 import pathlib
 
@@ -44,6 +45,8 @@ KINDS = {
     "record": (3, {"store": bytes, "user": bytes, "secret": bytes, "version": u64}),
     "manifest": (4, {"store": bytes, "owner": bytes, "incarnation": bytes, "sequence": u64}),
     "page": (6, {"store": bytes, "owner": bytes, "page": u32}),
+    "event": (7, {"store": bytes, "number": u64}),
+    "audit head": (8, {"store": bytes, "incarnation": bytes, "number": u64}),
 }
 
 
@@ -69,6 +72,11 @@ CONTEXTS = {
     "record": Context("record", store=STORE, user=USER, secret=SECRET, version=3),
     "manifest": Context("manifest", store=STORE, owner=USER, incarnation=INCARNATION, sequence=2**32 + 5),
     "page": Context("page", store=STORE, owner=USER, page=7),
+}
+# Of stores only.
+STORE_CONTEXTS = {
+    "event": Context("event", store=STORE, number=2**32 + 7),
+    "audit head": Context("audit head", store=STORE, incarnation=INCARNATION, number=2**32 + 7),
 }
 RECORD = CONTEXTS["record"]
 
@@ -104,6 +112,14 @@ def good_boxes():
         yield good(f"epoch {epoch}", RECORD, b"\x01value", epoch)
 
 
+def with_other_fields(contexts, plaintext, salt):
+    for holds, context in contexts.items():
+        sealed = seal(KEY, 1, context, plaintext, salt)
+        for field, value in context.fields.items():
+            other = value + 1 if type(value) is int else made_up(f"another {field}", len(value))
+            yield vector(f"a {holds} with another {field}", context.but(**{field: other}), sealed, "WrongKeyOrContext")
+
+
 def bad_boxes():
     plaintext = b"\x01value"
     salt = made_up("salt of the bad", 32)
@@ -117,11 +133,7 @@ def bad_boxes():
     yield vector("another key", RECORD, box, "WrongKeyOrContext", key=made_up("another key", 32))
     # What a second key decrypts is still refused: the commitment is to one key.
     yield vector("a key in place of its subkey", RECORD, box, "WrongKeyOrContext", key=subkey(KEY, b"box"))
-    for holds, context in CONTEXTS.items():
-        sealed = seal(KEY, 1, context, plaintext, salt)
-        for field, value in context.fields.items():
-            other = value + 1 if type(value) is int else made_up(f"another {field}", len(value))
-            yield vector(f"a {holds} with another {field}", context.but(**{field: other}), sealed, "WrongKeyOrContext")
+    yield from with_other_fields(CONTEXTS, plaintext, salt)
     page = Context("page", store=STORE, owner=USER, page=1)
     sealed = seal(KEY, 1, CONTEXTS["user key"], plaintext, salt)
     yield vector("a user key as a page with the same fields", page, sealed, "WrongKeyOrContext")
@@ -158,15 +170,79 @@ def bad_boxes():
     yield vector("cut by a byte, version 2", RECORD, b"\2" + box[1:-1], "Malformed")
 
 
+def boxes_of_the_log():
+    for holds, context in STORE_CONTEXTS.items():
+        plaintext = made_up(f"a {holds}", 200)
+        box = seal(KEY, 1, context, plaintext, made_up(f"salt of a {holds}", 32))
+        yield vector(f"a {holds}", context, box, "ok", plaintext)
+        yield vector(f"a {holds} under another key", context, box, "WrongKeyOrContext", key=made_up("another key", 32))
+        yield vector(f"a {holds}, the tag changed", context, box[:-1] + bytes([box[-1] ^ 1]), "Tampered")
+        yield vector(f"a {holds}, cut by 64 bytes", context, box[:-64], "Tampered")
+        yield vector(f"a {holds}, cut by a byte", context, box[:-1], "Malformed")
+        yield vector(f"a {holds}, version 2", context, b"\2" + box[1:], "UnknownFormat")
+    salt = made_up("salt of the bad of the log", 32)
+    yield from with_other_fields(STORE_CONTEXTS, b"event or head", salt)
+    event, head = STORE_CONTEXTS.values()
+    yield vector("a head as an event", event, seal(KEY, 1, head, b"head", salt), "WrongKeyOrContext")
+    yield vector("an event as a head", head, seal(KEY, 1, event, b"event", salt), "WrongKeyOrContext")
+    # The same fields but for the first byte.
+    manifest = Context("manifest", store=STORE, owner=USER, incarnation=INCARNATION, sequence=7)
+    record = Context("record", store=STORE, user=USER, secret=INCARNATION, version=7)
+    box = seal(KEY, 1, record, b"record", salt)
+    yield vector("a record as a manifest with the same fields", manifest, box, "WrongKeyOrContext")
+
+
 def boxes():
-    return [*good_boxes(), *bad_boxes()]
+    return [*good_boxes(), *bad_boxes(), *boxes_of_the_log()]
+
+
+def cells():
+    """Cells of an anchor: two copies each, one after the other, and the mark that they make."""
+
+    def copy(owner, sequence, incarnation=INCARNATION, store=STORE, key=KEY):
+        fields = u32(1) + owner + incarnation + u64(sequence) + bytes(52)
+        return fields + anchor_mac(key, store, fields)
+
+    def torn(copy):
+        return copy[:40] + bytes(4) + copy[44:]
+
+    log = bytes(byte ^ 0xFF for byte in STORE)
+    other = made_up("another incarnation", 16)
+    store, key = made_up("another store", 16), made_up("another key", 32)
+    nine = copy(USER, 9)
+    no_subkey = nine[:96] + hmac.digest(KEY, STORE + nine[:96], "sha256")
+    high = 2**32
+    # Whose cell it is, its copies, the sequence number that counts.
+    made = {
+        "a new index": (STORE, copy(STORE, 1) * 2, 1),
+        "somebody who is being added": (USER, copy(USER, 0) * 2, 0),
+        "the log, whose owner is the store inverted": (log, copy(log, high + 7) + copy(log, high + 6), high + 7),
+        "the second copy is newer": (USER, copy(USER, high - 2) + copy(USER, high + 1), high + 1),
+        "the second copy is newer and torn": (USER, copy(USER, 8) + torn(nine), 8),
+        "the first copy is newer and torn": (USER, torn(copy(USER, 10)) + nine, 9),
+        "the first copy is empty": (USER, bytes(128) + nine, 9),
+        "both copies are torn": (USER, torn(copy(USER, 10)) + torn(nine), None),
+        "another incarnation": (USER, copy(USER, 9, other) * 2, 9),
+        "of another store": (USER, copy(USER, 9, store=store) * 2, None),
+        "under another key": (USER, copy(USER, 9, key=key) * 2, None),
+        "the key itself and not its subkey": (USER, no_subkey * 2, None),
+        "of somebody else": (USER, copy(SECRET, 9) * 2, None),
+        "a changed incarnation": (USER, (nine[:20] + other + nine[36:]) * 2, None),
+        "a changed byte before the MAC": (USER, (nine[:95] + b"\1" + nine[96:]) * 2, None),
+    }
+    for name, (owner, cell, sequence) in made.items():
+        fields = {"anchor_key": KEY, "store": STORE, "owner": owner, "cell": cell}
+        incarnation = other if name == "another incarnation" else INCARNATION
+        mark = None if sequence is None else {"sequence": sequence, "incarnation": incarnation.hex()}
+        yield {"name": name, **{field: value.hex() for field, value in fields.items()}, "mark": mark}
 
 
 def keys():
     subkeys = [
         {"key": key.hex(), "label": f"dkusecrets/v1/{label}", "subkey": subkey(key, label.encode()).hex()}
+        for labels in (("box", "page", "anchor", "key-id"), ("token", "audit"))
         for key in (KEY, bytes(32))
-        for label in ("box", "page", "anchor", "key-id")
+        for label in labels
     ]
     names = ("api-key", "", "\u00e9", "\U0001f511", "n" * 255)
     pages = [
@@ -179,7 +255,7 @@ def keys():
         mac = anchor_mac(KEY, STORE, u32(1) + owner + INCARNATION + u64(sequence) + bytes(52))
         fields = {"anchor_key": KEY, "store": STORE, "owner": owner, "incarnation": INCARNATION, "mac": mac}
         anchors.append({name: value.hex() for name, value in fields.items()} | {"sequence": sequence})
-    return {"subkey": subkeys, "page": pages, "anchor": anchors}
+    return {"subkey": subkeys, "page": pages, "anchor": anchors, "cell": list(cells())}
 
 
 def appended(new, old):

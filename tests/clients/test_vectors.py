@@ -5,10 +5,11 @@ import shutil
 import pytest
 
 import make_vectors
-from vault_reader import BoxError, VaultError, open_box, read_vault
+from vault_reader import BoxError, VaultError, newest_mark, open_box, read_store, read_vault
 
 FOLDER = make_vectors.FOLDER
 BOXES = json.loads((FOLDER / "box.json").read_text())
+KEYS = json.loads((FOLDER / "keys.json").read_text())
 
 
 @pytest.fixture
@@ -39,11 +40,23 @@ def test_box(vector):
 
 def test_vectors_are_those_that_the_program_makes():
     assert BOXES == make_vectors.boxes()
-    assert json.loads((FOLDER / "keys.json").read_text()) == make_vectors.keys()
+    assert KEYS == make_vectors.keys()
 
 
 def test_names_of_vectors_are_unique():
-    assert len({vector["name"] for vector in BOXES}) == len(BOXES)
+    for vectors in (BOXES, KEYS["cell"]):
+        assert len({vector["name"] for vector in vectors}) == len(vectors)
+
+
+@pytest.mark.parametrize("vector", KEYS["cell"], ids=lambda vector: vector["name"])
+def test_cell(vector):
+    key, store, owner, cell = (bytes.fromhex(vector[field]) for field in ("anchor_key", "store", "owner", "cell"))
+    mark = vector["mark"]
+    expected = mark and (mark["sequence"], bytes.fromhex(mark["incarnation"]))
+    assert newest_mark(cell, key, store, owner) == expected
+    # Among other cells, in any order.
+    for others in (vector["cell"] for vector in KEYS["cell"] if vector["owner"] != owner.hex()):
+        assert newest_mark(bytes.fromhex(others) + cell, key, store, owner) == expected
 
 
 @pytest.mark.parametrize("name", ["vault-file", "vault-passphrase"])
@@ -63,3 +76,18 @@ def test_passphrase_is_normalised_and_needed(checked_in):
         with pytest.raises(VaultError) as error:
             read_vault(data, config, passphrase)
         assert error.value.kind == kind
+
+
+def test_whole_store(checked_in):
+    data, config, expected = checked_in("store")
+    found = read_store(data, config)
+    people = found.pop("people")
+    for person in people.values():
+        for secret in person["secrets"].values():
+            del secret["id"]
+    assert {person: {"secrets": of["secrets"]} for person, of in people.items()} == expected.pop("people")
+    assert found == expected
+    # What the people and the log of it are for.
+    assert len(people) == 3 and found["log"]["floor"] > 0
+    logins = [json.loads(found["documents"][name]) for name in found["documents"] if name.startswith("person:")]
+    assert {bytes(one["id"]).hex() for one in logins} == set(people)

@@ -1,4 +1,5 @@
-"""Reads a vault or a server's store, written from src/rust/vault/FORMAT.md and nothing else; comments name its sections.
+"""Reads a vault or a server's store. It was written from src/rust/vault/FORMAT.md and nothing else; the comments name
+that document's sections.
 
     python vault_reader.py DATA CONFIG      prints everything in it as JSON, values included
 
@@ -282,13 +283,8 @@ class Vault:
             if self.is_store or sequence != 1:
                 raise VaultError("rolled_back", "the anchor is missing")
             return
-        copies = [self.anchor[at : at + 128] for at in range(0, len(self.anchor), 128)]
-        marks = [
-            (int.from_bytes(copy[36:44], "big"), copy[20:36])
-            for copy in copies
-            if copy[4:20] == owner and hmac.compare_digest(copy[96:], anchor_mac(key, self.store, copy[:96]))
-        ]
-        if not marks or max(marks)[0] > sequence or max(marks)[1] != self.incarnation:
+        mark = newest_mark(self.anchor, key, self.store, owner)
+        if mark is None or mark[0] > sequence or mark[1] != self.incarnation:
             raise VaultError("rolled_back", "the anchor does not know this database, or a newer one")
 
 
@@ -302,6 +298,17 @@ def subkey(key, label):
 def page_of(key, name, pages):
     tag = hmac.digest(subkey(key, b"page"), name, "sha256")
     return int.from_bytes(tag[:4], "big") % pages
+
+
+def newest_mark(anchor, key, store, owner):
+    """What an anchor says of an index: sequence number and incarnation; None if it does not know it."""
+    copies = [anchor[at : at + 128] for at in range(0, len(anchor), 128)]
+    marks = [
+        (int.from_bytes(copy[36:44], "big"), copy[20:36])
+        for copy in copies
+        if copy[4:20] == owner and hmac.compare_digest(copy[96:], anchor_mac(key, store, copy[:96]))
+    ]
+    return max(marks, default=None)
 
 
 def anchor_mac(key, store, fields):

@@ -212,3 +212,44 @@ impl Cells {
         self.file.sync_data().map_err(|e| Error::io("flush", &self.path, e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Purpose, unhex};
+    use crate::place::Kind;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+    /// The cells of `vectors/keys.json`, which the Python implementation shares: as an embedded vault and as a store read them.
+    #[test]
+    fn cells_of_the_vectors() {
+        let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/keys.json");
+        let vectors: serde_json::Value = serde_json::from_slice(&std::fs::read(vectors).unwrap()).unwrap();
+        let vectors = vectors["cell"].as_array().unwrap();
+        assert!(vectors.len() >= 15);
+        for vector in vectors {
+            let bytes = |field: &str| unhex(vector[field].as_str().unwrap()).unwrap();
+            let id = |field: &str| Id::try_from(bytes(field).as_slice()).unwrap();
+            let site = Site { database: PathBuf::new(), store: id("store"), incarnation: [0; 16] };
+            let key = Key::from_bytes(&bytes("anchor_key")).unwrap().subkey(Purpose::Anchor).unwrap();
+            let (owner, cell) = (id("owner"), bytes("cell"));
+            let mark = &vector["mark"];
+            let expected = mark["sequence"].as_u64().map(|sequence| {
+                let incarnation = unhex(mark["incarnation"].as_str().unwrap()).unwrap();
+                (incarnation.to_vec(), sequence)
+            });
+            let told = |mark: Option<Mark>| mark.map(|mark| (mark.incarnation.to_vec(), mark.sequence));
+            let found = newest(&site, &key, &owner, &cell).map(|(_, mark)| mark);
+            assert_eq!(told(found), expected, "{vector}");
+
+            let home = tempfile::tempdir().unwrap();
+            let place = Place::under(Kind::Store, home.path().into());
+            std::fs::DirBuilder::new().mode(0o700).create(&place.config).unwrap();
+            let file =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.anchor()).unwrap();
+            platform::write_at(&file, &cell, 0).unwrap();
+            let cells = Cells::open(&site, &key, &place).unwrap().unwrap();
+            assert_eq!(told(cells.mark(&owner)), expected, "{vector}");
+        }
+    }
+}

@@ -4,13 +4,13 @@ mod common;
 use common::{Home, get};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
 use sha2::Sha256;
 use std::fs::{DirBuilder, Permissions, read_dir, set_permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use vault::inside::{BoxError, Context, Key, open, seal_with_salt};
-use vault::{Passphrase, Vault};
+use vault::{Event, Passphrase, Store, Summary, Vault, Version};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
@@ -56,6 +56,8 @@ fn with_context<T>(fields: &Json, act: impl FnOnce(&Context) -> T) -> T {
         "record" => act(&Context::Record { store, user, secret, version: n("version") }),
         "manifest" => act(&Context::Manifest { store, owner, incarnation, sequence: n("sequence") }),
         "page" => act(&Context::Page { store, owner, page: n("page") as u32 }),
+        "event" => act(&Context::Event { store, sequence: n("number") }),
+        "audit head" => act(&Context::AuditHead { store, incarnation, sequence: n("number") }),
         other => panic!("no box holds a {other}"),
     }
 }
@@ -87,7 +89,7 @@ fn boxes() {
             assert_eq!(again, sealed, "{name}");
         }
     }
-    assert!(vectors.as_array().unwrap().len() >= 61);
+    assert!(vectors.as_array().unwrap().len() >= 81);
 }
 
 // That the vault itself derives keys, pages and anchors like this is shown by the whole vaults, which it reads.
@@ -115,8 +117,8 @@ fn keys() {
     }
 }
 
-/// A private copy of a vault, unlocked, and what is expected in it.
-fn copy(which: &str) -> (Home, Vault, Json) {
+/// A private copy of a vault's or a store's directories, and what is expected in it.
+fn copy_files(which: &str) -> (Home, Json) {
     let home = Home::new();
     for directory in ["data", "config"] {
         DirBuilder::new().mode(0o700).create(home.path().join(directory)).unwrap();
@@ -127,7 +129,12 @@ fn copy(which: &str) -> (Home, Vault, Json) {
             set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
         }
     }
-    let expected = read(&folder().join(which).join("expected.json"));
+    (home, read(&folder().join(which).join("expected.json")))
+}
+
+/// A private copy of a vault, unlocked, and what is expected in it.
+fn copy(which: &str) -> (Home, Vault, Json) {
+    let (home, expected) = copy_files(which);
     let vault = home.vault();
     if let Some(passphrase) = expected["passphrase"].as_str() {
         vault.unlock(&Passphrase::new(passphrase), None).unwrap();
@@ -145,10 +152,28 @@ fn reads_everything(which: &str) {
     assert_eq!(info.keep_days.map(u64::from), expected["keep_days"].as_u64());
 
     let secrets = expected["secrets"].as_object().unwrap();
-    let names: Vec<String> = vault.list().unwrap().into_iter().map(|s| s.name).collect();
-    assert_eq!(names, secrets.keys().cloned().collect::<Vec<_>>());
+    let get = |name: &str| get(&vault, name);
+    let values = agrees(secrets, vault.list().unwrap(), |name| vault.versions(name).unwrap(), get);
+    assert_eq!(vault.verify().unwrap(), values);
+    // Values that no read answers with are there once they were restored, in a copy each: it changes the vault.
+    for (name, version, value) in old_values(secrets) {
+        let (_home, vault, _) = copy(which);
+        vault.restore(name, Some(version)).unwrap();
+        assert_eq!(common::get(&vault, name), value, "{name}");
+    }
+}
+
+/// Checks one person's secrets against what is expected; answers with the number of values.
+fn agrees(
+    secrets: &Map<String, Json>,
+    list: Vec<Summary>,
+    versions_of: impl Fn(&str) -> Vec<Version>,
+    get: impl Fn(&str) -> String,
+) -> u64 {
+    let names: Vec<&String> = list.iter().map(|s| &s.name).collect();
+    assert_eq!(names, secrets.keys().collect::<Vec<_>>());
     let mut values = 0;
-    for summary in vault.list().unwrap() {
+    for summary in list {
         let name = summary.name.as_str();
         let secret = &secrets[name];
         assert_eq!(summary.description, secret["description"].as_str().unwrap(), "{name}");
@@ -156,7 +181,7 @@ fn reads_everything(which: &str) {
         assert_eq!(Some(summary.updated), secret["updated"].as_i64(), "{name}");
         assert_eq!(summary.removed, secret["removed"].as_i64(), "{name}");
         let versions = secret["versions"].as_array().unwrap();
-        let mut found = vault.versions(name).unwrap();
+        let mut found = versions_of(name);
         found.reverse();
         assert_eq!(found.len(), versions.len(), "{name}");
         for (found, version) in found.iter().zip(versions) {
@@ -166,21 +191,21 @@ fn reads_everything(which: &str) {
         }
         let current = versions.last().unwrap();
         if summary.removed.is_none() {
-            assert_eq!(get(&vault, name), current["value"].as_str().unwrap(), "{name}");
+            assert_eq!(get(name), current["value"].as_str().unwrap(), "{name}");
         }
         values += versions.len() as u64;
     }
-    assert_eq!(vault.verify().unwrap(), values);
-    // Values that no read answers with are there once they were restored, in a copy each: it changes the vault.
-    for (name, secret) in secrets {
+    values
+}
+
+/// Name, version and value of what no read answers with: older versions, and what was removed.
+fn old_values(secrets: &Map<String, Json>) -> impl Iterator<Item = (&str, u64, &str)> {
+    secrets.iter().flat_map(|(name, secret)| {
         let versions = secret["versions"].as_array().unwrap();
-        let of_removed = if secret["removed"].is_null() { versions.len() - 1 } else { versions.len() };
-        for version in &versions[..of_removed] {
-            let (_home, vault, _) = copy(which);
-            vault.restore(name, version["version"].as_u64()).unwrap();
-            assert_eq!(get(&vault, name), version["value"].as_str().unwrap(), "{name}");
-        }
-    }
+        let live = usize::from(secret["removed"].is_null());
+        let old = &versions[..versions.len() - live];
+        old.iter().map(|v| (name.as_str(), number(&v["version"]), v["value"].as_str().unwrap()))
+    })
 }
 
 #[test]
@@ -204,4 +229,78 @@ fn old_vaults_can_be_written() {
         assert_eq!(vault.list().unwrap().len(), expected["secrets"].as_object().unwrap().len() - removed + 1);
         vault.verify().unwrap();
     }
+}
+
+#[test]
+fn a_store() {
+    let (home, expected) = copy_files("store");
+    let store = Store::open(home.path()).unwrap();
+    assert_eq!(store.info().id, expected["store"].as_str().unwrap());
+    let documents: Map<String, Json> = store
+        .documents("")
+        .into_iter()
+        .map(|(name, bytes)| (name, String::from_utf8(bytes.to_vec()).unwrap().into()))
+        .collect();
+    assert_eq!(Json::from(documents), expected["documents"]);
+
+    let log = &expected["log"];
+    let mut events = store.events(1000).unwrap();
+    events.reverse();
+    let told: Vec<Json> = events.iter().map(|(number, event)| told(*number, event)).collect();
+    assert_eq!(Json::from(told), log["events"]);
+    assert_eq!(store.verify_events().unwrap(), number(&log["last"]) - number(&log["floor"]));
+    assert_eq!(store.last_event(), number(&log["last"]));
+
+    let mut values = 0;
+    for (person, of) in expected["people"].as_object().unwrap() {
+        let secrets = of["secrets"].as_object().unwrap();
+        let person = &array::<16>(&Json::from(person.as_str()));
+        let (list, versions) = (store.list(person).unwrap(), |name: &str| store.versions(person, name).unwrap());
+        values += agrees(secrets, list, versions, |name| common::store::got(&store, person, name));
+        let own = store.events_about(person, 1000).unwrap();
+        let mut about = events.iter().rev().filter(|(_, event)| event.about.contains(person));
+        assert!(own.iter().all(|one| about.next() == Some(one)) && about.next().is_none());
+        for (name, version, value) in old_values(secrets) {
+            let (home, _) = copy_files("store");
+            let store = Store::open(home.path()).unwrap();
+            store.change(|t| t.restore(person, name, Some(version))).unwrap();
+            assert_eq!(common::store::got(&store, person, name), value, "{name}");
+        }
+    }
+    assert_eq!(store.verify().unwrap(), values);
+}
+
+/// An event as `expected.json` has it.
+fn told(number: u64, e: &Event) -> Json {
+    json!({
+        "number": number,
+        "time": e.time,
+        "about": e.about.iter().map(|id| common::hex(id)).collect::<Vec<_>>(),
+        "who": e.who,
+        "behalf": e.behalf,
+        "from": e.from,
+        "action": e.action,
+        "names": e.names,
+        "outcome": e.outcome,
+        "claims": e.claims,
+    })
+}
+
+#[test]
+fn an_old_store_can_be_written() {
+    let (home, expected) = copy_files("store");
+    let store = Store::open(home.path()).unwrap();
+    let new = common::store::add(&store);
+    let old = array(&Json::from(expected["people"].as_object().unwrap().keys().next().unwrap().as_str()));
+    for person in [new, old] {
+        assert_eq!(common::store::put(&store, &person, "new", "value"), 1);
+        store.record(common::store::event(&person, "looked")).unwrap();
+    }
+    store.flush().unwrap();
+    drop(store);
+    let store = common::store::once_free(|| Store::open(home.path())).unwrap();
+    assert_eq!(common::store::got(&store, &old, "new"), "value");
+    assert_eq!(store.last_event(), number(&expected["log"]["last"]) + 2);
+    store.verify().unwrap();
+    store.verify_events().unwrap();
 }
