@@ -12,17 +12,23 @@ BOXES = json.loads((FOLDER / "box.json").read_text())
 KEYS = json.loads((FOLDER / "keys.json").read_text())
 
 
+def copy_private(name, home):
+    """A private copy of a whole vault or store in a directory; what is expected in it."""
+    for part in ("data", "config"):
+        shutil.copytree(FOLDER / name / part, home / part, copy_function=shutil.copyfile)
+        for path in (home / part).iterdir():
+            path.chmod(0o600)
+        (home / part).chmod(0o700)
+    return json.loads((FOLDER / name / "expected.json").read_text())
+
+
 @pytest.fixture
 def checked_in(tmp_path):
-    """A private copy of a whole vault: its directories, and what is expected in it."""
+    """A private copy of a whole vault or store: its directories, and what is expected in it."""
 
     def copy(name):
-        for part in ("data", "config"):
-            shutil.copytree(FOLDER / name / part, tmp_path / part, copy_function=shutil.copyfile)
-            for path in (tmp_path / part).iterdir():
-                path.chmod(0o600)
-            (tmp_path / part).chmod(0o700)
-        return tmp_path / "data", tmp_path / "config", json.loads((FOLDER / name / "expected.json").read_text())
+        expected = copy_private(name, tmp_path)
+        return tmp_path / "data", tmp_path / "config", expected
 
     return copy
 
