@@ -306,9 +306,12 @@ mod tests {
     use super::*;
     use clap::{Args, Command, FromArgMatches};
 
-    fn places(arguments: &[&str], file: Option<&Path>) -> Result<InForce> {
-        let matches = Given::augment_args(Command::new("x")).get_matches_from(arguments);
-        Places::new(&Given::from_arg_matches(&matches).unwrap(), &matches, file, None)?.read()
+    impl InForce {
+        /// What is in force under these arguments, of which the first is the program's name.
+        pub fn told(arguments: &[&str], file: Option<&Path>) -> Result<InForce> {
+            let matches = Given::augment_args(Command::new("x")).get_matches_from(arguments);
+            Places::new(&Given::from_arg_matches(&matches).unwrap(), &matches, file, None)?.read()
+        }
     }
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -332,14 +335,14 @@ mod tests {
     #[test]
     fn a_flag_comes_before_the_file_and_that_before_what_is_usual() {
         let (_kept, path) = file("max-connections = 7\npeople-appear = false\n");
-        let found = places(&["x", "--max-connections", "9"], Some(&path)).unwrap();
+        let found = InForce::told(&["x", "--max-connections", "9"], Some(&path)).unwrap();
         assert_eq!(found.max_connections.get(), 9);
         assert!(!found.people_appear && !found.wait_for_disk);
         let from = |name: &str| found.listed().iter().find(|one| one["setting"] == name).unwrap()["from"].clone();
         assert_eq!((from("max-connections"), from("people-appear")), (json!("flag"), json!("file")));
         assert_eq!(from("wait-for-disk"), "default");
-        assert!(places(&["x", "--wait-for-disk"], None).unwrap().wait_for_disk);
-        assert!(!places(&["x", "--people-appear=no"], None).unwrap().people_appear);
+        assert!(InForce::told(&["x", "--wait-for-disk"], None).unwrap().wait_for_disk);
+        assert!(!InForce::told(&["x", "--people-appear=no"], None).unwrap().people_appear);
     }
 
     #[test]
@@ -355,14 +358,14 @@ mod tests {
             ("\n\nlog = info", 3, ""),
         ] {
             let (_kept, path) = file(text);
-            let problem = places(&["x"], Some(&path)).unwrap_err().message;
+            let problem = InForce::told(&["x"], Some(&path)).unwrap_err().message;
             let begins = format!("{}, line {line}: ", path.display());
             assert!(problem.starts_with(&begins), "{problem}");
             assert!(problem.contains(says) || says == "audit", "{problem}");
         }
         let (_kept, path) = file("tls-cert = \"/a\"");
-        assert!(places(&["x"], Some(&path)).unwrap_err().message.contains("belong together"));
-        assert!(places(&["x"], Some(Path::new("/nonexistent"))).is_err());
+        assert!(InForce::told(&["x"], Some(&path)).unwrap_err().message.contains("belong together"));
+        assert!(InForce::told(&["x"], Some(Path::new("/nonexistent"))).is_err());
     }
 
     #[test]
@@ -370,20 +373,22 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let (kept, path) = file("");
         let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        assert!(places(&["x"], Some(&path)).is_ok());
+        assert!(InForce::told(&["x"], Some(&path)).is_ok());
         mode(&path, 0o620);
-        assert!(places(&["x"], Some(&path)).unwrap_err().message.contains("chmod go-w"));
+        assert!(InForce::told(&["x"], Some(&path)).unwrap_err().message.contains("chmod go-w"));
         mode(&path, 0o600);
         mode(kept.path(), 0o777);
-        assert!(places(&["x"], Some(&path)).unwrap_err().message.contains("chmod go-w"));
+        assert!(InForce::told(&["x"], Some(&path)).unwrap_err().message.contains("chmod go-w"));
         mode(kept.path(), 0o700);
     }
 
     #[test]
     fn what_cannot_change_while_it_runs_is_told() {
-        let old = places(&["x", "--listen", "127.0.0.1:1", "--max-connections", "5"], None).unwrap();
-        let new =
-            places(&["x", "--listen", "127.0.0.1:2", "--max-connections", "6", "--tls-cert=/c", "--tls-key=/k"], None);
+        let old = InForce::told(&["x", "--listen", "127.0.0.1:1", "--max-connections", "5"], None).unwrap();
+        let new = InForce::told(
+            &["x", "--listen", "127.0.0.1:2", "--max-connections", "6", "--tls-cert=/c", "--tls-key=/k"],
+            None,
+        );
         let (now, changed, later) = old.changed_to(&new.unwrap()).unwrap();
         assert_eq!(
             (changed, later),

@@ -331,4 +331,68 @@ mod tests {
         assert_eq!(left, ["events let go", "new", "old", "old", "old"]);
         server.store.verify_events().unwrap();
     }
+
+    /// Days go by in tokio's clock and in the store's: each has a turn, and so has each change of the settings.
+    #[tokio::test(start_paused = true)]
+    async fn events_are_looked_at_each_day_and_after_each_change() {
+        static NOW: AtomicI64 = AtomicI64::new(0);
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("store");
+        Store::create(&data).unwrap();
+        let server = Arc::new(Server::new(Store::open(&data).unwrap().with_clock(|| NOW.load(Ordering::Relaxed))));
+        let day = i64::try_from(DAY.as_millis()).unwrap();
+        let record = |days: i64| {
+            NOW.store(days * day, Ordering::Relaxed);
+            server.record(event("day", &[])).unwrap();
+        };
+        let first = || server.store.events(100).unwrap().last().unwrap().0;
+        // Until the first event is that one; false if it is another for as long as that takes many times over. Whoever
+        // yields keeps tokio's clock from going on by itself.
+        let begins_with = async |number: u64| {
+            for _ in 0..5_000 {
+                if first() == number {
+                    return true;
+                }
+                tokio::task::yield_now().await;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            false
+        };
+        let idle = async || {
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let keep =
+            |days: &str| server.set_settings(InForce::told(&["x", "--audit-retention-days", days], None).unwrap());
+
+        // Events 1 to 4; letting go is an event itself.
+        (0..=3).for_each(record);
+        keep("2");
+        let changed = Arc::new(Notify::new());
+        let task = tokio::spawn(retain(server.clone(), changed.clone()));
+        // At the beginning.
+        assert!(begins_with(3).await);
+        // On the same day nothing more, whatever is old enough by then.
+        record(4);
+        tokio::time::advance(DAY - Duration::from_secs(1)).await;
+        idle().await;
+        assert_eq!(first(), 3);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(begins_with(4).await);
+        record(5);
+        idle().await;
+        assert_eq!(first(), 4);
+        tokio::time::advance(DAY).await;
+        assert!(begins_with(6).await);
+        // A change of the settings does not wait for the day's end.
+        keep("1");
+        idle().await;
+        assert_eq!(first(), 6);
+        changed.notify_one();
+        assert!(begins_with(8).await);
+        server.store.verify_events().unwrap();
+        task.abort();
+    }
 }
