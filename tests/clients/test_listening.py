@@ -1,5 +1,7 @@
 """Who may connect to the server and for how long: its listeners, TLS, and stopping."""
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import threading
 import time
@@ -186,6 +189,50 @@ def test_the_kernel_asks_whether_a_silent_peer_is_still_there(store):
     port = kept.getsockname()[1]
     shown = subprocess.run(["ss", "-Htno", "dport", f"= :{port}"], capture_output=True, text=True, check=True).stdout
     assert "timer:(keepalive,59sec" in shown or "timer:(keepalive,1min" in shown, shown
+
+
+def other_end(server, connection):
+    """A copy of the server's end of a connection, which shows how the server has set it."""
+    pidfd = os.pidfd_open(server.process.pid)
+    try:
+        for fd in os.listdir(f"/proc/{server.process.pid}/fd"):
+            # pidfd_getfd(2), which Python has no function for.
+            copied = LIBC.syscall(438, pidfd, int(fd), 0)
+            if copied < 0:
+                why = ctypes.get_errno()
+                if why == errno.EBADF:
+                    continue
+                pytest.skip(f"no descriptor of another process can be had here: {os.strerror(why)}")
+            if not stat.S_ISSOCK(os.fstat(copied).st_mode):
+                os.close(copied)
+                continue
+            end = socket.socket(fileno=copied)
+            with contextlib.suppress(OSError):
+                if end.family == socket.AF_INET and end.getpeername() == connection.getsockname():
+                    return end
+            end.close()
+    finally:
+        os.close(pidfd)
+    raise AssertionError("the server has no such connection")
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_answer_does_not_wait_for_the_one_before_to_arrive(tls, request):
+    """TCP_NODELAY: without it, the second part of an answer can wait for a delayed acknowledgement, 40 ms."""
+    if tls:
+        server = request.getfixturevalue("served")
+        context = trusting(request.getfixturevalue("certificates"), "one")
+        kept = context.wrap_socket(connect(server), server_hostname="localhost")
+    else:
+        server = request.getfixturevalue("store").start()
+        kept = connect(server)
+    with kept:
+        assert answer_to(kept)[0] == 401
+        with other_end(server, kept) as end:
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 # --- Stopping ----------------------------------------------------------------------------------------------------
