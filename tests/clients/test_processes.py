@@ -19,9 +19,12 @@ def home(tmp_path):
 
 
 def start(home, code, **more):
+    # Where an R that is killed leaves its temporary directory.
+    temporary = home.parent / "temporary"
+    temporary.mkdir(exist_ok=True)
     return subprocess.Popen(
         ["Rscript", "-e", "library(dkusecrets)", "-e", code],
-        env={**os.environ, "DKUSECRETS_HOME": str(home)},
+        env={**os.environ, "DKUSECRETS_HOME": str(home), "TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -59,6 +59,8 @@ def application(strict):
     home.mkdir(mode=0o700)
     env = {k: v for k, v in os.environ.items() if not k.startswith("DKU")}
     env |= {"DKU_DSS_URL": strict.url, "DKU_API_KEY": key, "HOME": str(home), "R_USER_CONFIG_DIR": str(home)}
+    # An R that is told to end leaves its temporary directory.
+    env["TMPDIR"] = str(home)
     with open(strict.directory / "shiny.log", "wb") as log:
         running = subprocess.Popen(["Rscript", APP, str(port)], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

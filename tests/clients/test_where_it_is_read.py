@@ -30,7 +30,9 @@ class Person:
     def __init__(self, folder):
         self.home = folder / "vault"
         self.work = folder / "work"
-        for directory in (self.home, self.work):
+        # Where a kernel that is killed leaves its temporary directory.
+        self.temporary = folder / "temporary"
+        for directory in (self.home, self.work, self.temporary):
             directory.mkdir(mode=0o700)
 
     def run(self, *command, stdin="", ok=True):
@@ -40,6 +42,7 @@ class Person:
             env={
                 **os.environ,
                 "DKUSECRETS_HOME": str(self.home),
+                "TMPDIR": str(self.temporary),
                 # Jupyter's own files, which would go to the home of whoever runs the tests.
                 "JUPYTER_DATA_DIR": str(self.work / "jupyter"),
                 "JUPYTER_RUNTIME_DIR": str(self.work / "jupyter" / "runtime"),

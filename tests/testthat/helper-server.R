@@ -118,7 +118,9 @@ start_server <- function(env) {
   skip_if_not_installed("httpuv")
   ports <- c(httpuv::randomPort(), httpuv::randomPort())
   socket <- tempfile("s", fileext = ".sock")
-  process <- callr::r_bg(serve, list(ports[[1]], ports[[2]], socket), supervise = TRUE)
+  # An R that is killed leaves its temporary directory: within that of these tests.
+  env_of <- c(callr::rcmd_safe_env(), TMPDIR = tempdir())
+  process <- callr::r_bg(serve, list(ports[[1]], ports[[2]], socket), supervise = TRUE, env = env_of)
   withr::defer(process$kill(), env)
   url <- sprintf("http://127.0.0.1:%d", ports)
   for (i in 1:100) {
