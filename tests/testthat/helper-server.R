@@ -112,15 +112,18 @@ serve <- function(ours_port, dss_port, socket) {
   repeat httpuv::service(1000)
 }
 
+# Another R, which is killed at the end. What that leaves of it is in the temporary directory of this one.
+in_background <- function(fun, args) {
+  callr::r_bg(fun, args, supervise = TRUE, env = c(callr::rcmd_safe_env(), TMPDIR = tempdir()))
+}
+
 # The server: its addresses, for as long as `env` lives.
 start_server <- function(env) {
   skip_if_not_installed("callr")
   skip_if_not_installed("httpuv")
   ports <- c(httpuv::randomPort(), httpuv::randomPort())
   socket <- tempfile("s", fileext = ".sock")
-  # An R that is killed leaves its temporary directory: within that of these tests.
-  env_of <- c(callr::rcmd_safe_env(), TMPDIR = tempdir())
-  process <- callr::r_bg(serve, list(ports[[1]], ports[[2]], socket), supervise = TRUE, env = env_of)
+  process <- in_background(serve, list(ports[[1]], ports[[2]], socket))
   withr::defer(process$kill(), env)
   url <- sprintf("http://127.0.0.1:%d", ports)
   for (i in 1:100) {

@@ -377,9 +377,9 @@ test_that("a certificate is checked", {
   ), stderr = FALSE)
   port <- httpuv::randomPort()
   # It answers with a page, which is how far one gets only with a certificate that is accepted.
-  process <- callr::r_bg(function(port) {
+  process <- in_background(function(port) {
     system2("openssl", c("s_server -quiet -www -key key.pem -cert cert.pem -accept", port), stderr = FALSE)
-  }, list(port), supervise = TRUE)
+  }, list(port))
   withr::defer(process$kill_tree())
   local_remote(sprintf("https://localhost:%d", port))
   withr::local_options(dkusecrets.timeout = 5)
@@ -402,12 +402,12 @@ test_that("Ctrl-C ends a request, and the next one is not disturbed", {
   local_remote(server$ours)
   # Accepts and says nothing.
   silent <- withr::local_tempfile()
-  process <- callr::r_bg(function(file) {
+  process <- in_background(function(file) {
     system2("python3", c("-c", shQuote(paste(
       "import socket, sys, time", "s = socket.create_server(('127.0.0.1', 0))",
       "open(sys.argv[1], 'w').write(str(s.getsockname()[1]) + chr(10))", "time.sleep(60)", sep = "; "
     )), file))
-  }, list(silent), supervise = TRUE)
+  }, list(silent))
   withr::defer(process$kill_tree())
   while (!file.exists(silent) || length(readLines(silent)) == 0) Sys.sleep(0.05)
   dkuSetRemoteDSS(paste0("http://127.0.0.1:", readLines(silent)), "k")
