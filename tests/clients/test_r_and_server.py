@@ -370,18 +370,34 @@ def test_a_socket_of_a_service_s_account_is_accepted_where_root_put_it(account, 
     process = None
     try:
         subprocess.run([*as_account, made, "init", "--data", base / "store", "--admin", "ada"], check=True, timeout=60, stdout=subprocess.DEVNULL)
-        process = subprocess.Popen([*as_account, made, "serve", "--data", base / "store", "--socket", run / "s.sock"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert "s.sock" in process.stdout.readline()
+        serve = [made, "serve", "--data", base / "store", "--listen", "127.0.0.1:0", "--socket", run / "s.sock"]
+        process = subprocess.Popen([*as_account, *serve], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout.readline() and "s.sock" in process.stdout.readline()
         assert (run / "s.sock").stat().st_uid == uid
         person = Person(tmp_path / "home", DKUSECRETS_SOCKET=str(run / "s.sock"))
         person.store("a", b"over the service's socket")
         assert person.read("a") == b"over the service's socket"
+
+        def tell(*command):
+            typed = "a long enough password\n"
+            done = subprocess.run([made, *command], input=typed, capture_output=True, text=True, timeout=60)
+            return done.returncode, done.stderr
+
+        own_act = ["password", "set", "--socket", run / "s.sock"]
+        in_run = ["run", "--socket", run / "s.sock", "--", "sh", "-c", "exit 7"]
+        assert [tell(*own_act)[0], tell(*in_run)[0]] == [0, 7]
+
         # Where somebody else could put another one, it is refused, as before.
+        def is_refused():
+            assert person.errors('dkuGetSecret("a")') == ["dkusecrets_error_unsafe"]
+            said = f"dkusecrets: {run / 's.sock'} belongs to user id {uid}, neither to root nor to you\n"
+            assert [tell(*own_act), tell(*in_run)] == [(1, said)] * 2
+
         run.chmod(0o777)
-        assert person.errors('dkuGetSecret("a")') == ["dkusecrets_error_unsafe"]
+        is_refused()
         run.chmod(0o755)
         os.chown(run, 0, 0)
-        assert person.errors('dkuGetSecret("a")') == ["dkusecrets_error_unsafe"]
+        is_refused()
     finally:
         if process:
             process.terminate()

@@ -432,6 +432,27 @@ def test_once_the_kernel_knows_a_person_it_decides(strict, account):
     assert signed_in(strict, login, OTHER).ask("GET", "/dkusecrets/v1/secrets")[0] == 200
 
 
+OWN_ACTS = {
+    ("key", "confirm", "x"): "/dkusecrets/v1/keys/confirm",
+    ("password", "confirm"): "/dkusecrets/v1/password/confirm",
+    ("password", "set"): "/dkusecrets/v1/password",
+}
+
+
+@pytest.mark.parametrize("act", OWN_ACTS, ids=" ".join)
+def test_what_is_a_person_s_own_act_says_how_it_is_done_without_a_socket(store, act):
+    typed = {"input": GOOD + "\n"}
+    # No server on this machine, or at another place: the socket can be named, and there is the API.
+    said = store.tell(*act, "--socket", store.socket, status=3, **typed)
+    assert str(store.socket) in said and "--socket" in said and "DKUSECRETS_SOCKET" in said
+    assert f"POST {OWN_ACTS[act]} with an API key of yours" in said
+    # Nor does the owner of a store do it for them, whether it is served or not.
+    refused = store.command(*act, "--socket", store.socket, status=1, **typed)
+    assert "leave out --data" in refused
+    store.start()
+    assert store.command(*act, "--socket", store.socket, status=1, **typed) == refused
+
+
 def test_where_acting_as_others_is_allowed_it_opens_at_once(server):
     server.user("bob")
     put(server, server.key("bob"), "a", "MARKER")

@@ -10,10 +10,14 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 
+/// What to do where a person's server does not listen.
+pub const ANOTHER: &str = "is it running? --socket, or DKUSECRETS_SOCKET, names the socket of another";
+
 /// Has the server run a command.
 pub fn ask(data: &Path, command: &Command) -> Result<Value> {
     let body = serde_json::to_vec(command).map_err(|_| Problem::internal("a command cannot be encoded"))?;
-    request(&socket_of(data)?, "POST", "/dkusecrets/v1/owner", body)
+    let way_out = "stop it, or start it with --socket";
+    request(&socket_of(data)?, way_out, "POST", "/dkusecrets/v1/owner", body)
 }
 
 fn socket_of(data: &Path) -> Result<PathBuf> {
@@ -27,23 +31,33 @@ fn socket_of(data: &Path) -> Result<PathBuf> {
     Ok(path.into())
 }
 
+/// Connects to a server that may be told secrets. `way_out` is what to do where none listens.
+pub async fn connect(socket: &Path, way_out: &str) -> Result<UnixStream> {
+    let stream = UnixStream::connect(socket).await.map_err(|e| {
+        Problem::unavailable(format!("the server at {} does not answer: {e}; {way_out}", socket.display()))
+    })?;
+    // As the kernel says: in a directory that others write to, somebody else may listen there now.
+    let peer = stream.peer_cred().map_err(|e| unreachable(socket, &e))?.uid();
+    if !vault::may_serve(socket, peer) {
+        return Err(Problem::not_allowed(format!(
+            "{} belongs to user id {peer}, neither to root nor to you",
+            socket.display()
+        )));
+    }
+    Ok(stream)
+}
+
+pub fn unreachable(socket: &Path, e: &dyn std::fmt::Display) -> Problem {
+    Problem::unavailable(format!("the server at {} does not answer: {e}", socket.display()))
+}
+
 /// One request, and its answer; a refusal as the server tells it.
-pub fn request(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<Value> {
+pub fn request(socket: &Path, way_out: &str, method: &str, path: &str, body: Vec<u8>) -> Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Problem::internal(format!("cannot start: {e}")))?;
-    let unreachable = |e: &dyn std::fmt::Display| {
-        Problem::unavailable(format!("the server at {} does not answer: {e}", socket.display()))
-    };
+    let unreachable = |e: &dyn std::fmt::Display| unreachable(socket, e);
     runtime.block_on(async {
-        let stream = UnixStream::connect(socket).await.map_err(|e| unreachable(&e))?;
-        // In a directory that others write to, somebody else may listen there now.
-        let peer = stream.peer_cred().map_err(|e| unreachable(&e))?.uid();
-        if peer != 0 && peer != vault::effective_user() {
-            return Err(Problem::not_allowed(format!(
-                "{} belongs to user id {peer}, neither to root nor to you",
-                socket.display()
-            )));
-        }
+        let stream = connect(socket, way_out).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
         tokio::spawn(connection);
         let request =

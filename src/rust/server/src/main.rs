@@ -126,9 +126,13 @@ fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
                 Group::List => Command::GroupList,
             },
         )?),
+        // The store's owner has no say in what opens somebody's secrets.
+        cli::Command::Key(Key::Confirm { .. }) | cli::Command::Password(_) if cli.data.is_some() => Err(Problem::bad(
+            "what opens your secrets is for you to say, as yourself: leave out --data, and name the server's socket with --socket",
+        )),
         cli::Command::Key(Key::Confirm { id, socket }) => {
             let body = json!({ "id": id }).to_string().into_bytes();
-            client::request(socket, "POST", "/dkusecrets/v1/keys/confirm", body).map(drop)
+            own_act(socket, "/dkusecrets/v1/keys/confirm", body)
         }
         cli::Command::Key(Key::Create { user, label, days }) => {
             let expires = days.map(|days| server::now() + i64::from(days) * 24 * 60 * 60 * 1000);
@@ -178,10 +182,10 @@ fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
             let text = std::str::from_utf8(&typed).map_err(|_| Problem::bad("a password is text in UTF-8"))?;
             let body = serde_json::to_vec(&json!({ "new_password": text }));
             let body = body.map_err(|_| Problem::internal("a password cannot be encoded"))?;
-            client::request(socket, "POST", "/dkusecrets/v1/password", body).map(drop)
+            own_act(socket, "/dkusecrets/v1/password", body)
         }
         cli::Command::Password(Password::Confirm { socket }) => {
-            client::request(socket, "POST", "/dkusecrets/v1/password/confirm", Vec::new()).map(drop)
+            own_act(socket, "/dkusecrets/v1/password/confirm", Vec::new())
         }
         cli::Command::Audit(Audit::Verify) => print(&on_store(data_of(cli)?, &Command::AuditVerify)?),
         cli::Command::Audit(Audit::List { most }) => {
@@ -202,6 +206,15 @@ fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
         cli::Command::List => print(&own::list()?),
         cli::Command::Remove { name } => own::remove(name),
     }
+}
+
+/// What a person does with a credential of their own: the kernel says who it is.
+fn own_act(socket: &Path, path: &str, body: Vec<u8>) -> Result<()> {
+    let way_out = format!(
+        "{}; from another machine it is POST {path} with an API key of yours that opens your secrets",
+        client::ANOTHER
+    );
+    client::request(socket, &way_out, "POST", path, body).map(drop)
 }
 
 fn data_of(cli: &Cli) -> Result<&Path> {

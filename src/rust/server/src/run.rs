@@ -1,5 +1,6 @@
 //! `dkusecrets run`: a command with a ticket that ends with it.
 use crate::cli::Run;
+use crate::client;
 use crate::problem::{Problem, Result};
 use axum::body::Bytes;
 use axum::http::Request;
@@ -11,7 +12,6 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
@@ -27,10 +27,8 @@ pub fn run(wanted: &Run) -> Result<u8> {
 
 /// The connection is held while the command runs: the ticket lives as long.
 async fn hold(wanted: &Run) -> Result<ExitStatus> {
-    let unreachable = |e: &dyn std::fmt::Display| {
-        Problem::unavailable(format!("the server at {} does not answer: {e}", wanted.socket.display()))
-    };
-    let stream = UnixStream::connect(&wanted.socket).await.map_err(|e| unreachable(&e))?;
+    let unreachable = |e: &dyn std::fmt::Display| client::unreachable(&wanted.socket, e);
+    let stream = client::connect(&wanted.socket, client::ANOTHER).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
     tokio::spawn(connection);
     let mut request = Request::builder()

@@ -22,6 +22,7 @@
 //! | [`Vault`] | the vault of one person |
 //! | `audit` | the sealed log of what happened to a store's secrets |
 //! | [`Store`] | the store of a server: many people's secrets |
+//! | `socket` | whom the socket of a server may belong to |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -47,6 +48,7 @@ mod secrets;
 mod session;
 mod site;
 mod slot;
+mod socket;
 mod sqlite;
 mod store;
 mod sync;
@@ -63,6 +65,7 @@ pub use platform::effective_user;
 pub use rows::Rows;
 pub use secret::{Change, Retention, Secret, Summary, Token, Version};
 pub use slot::NewSlot;
+pub use socket::may_serve;
 pub use sqlite::Sqlite;
 pub use store::{Document, Recording, Restored, Store, StoreInfo, Transaction};
 pub use value::Value;
