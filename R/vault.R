@@ -9,8 +9,9 @@
 #' The vault's database lies in `tools::R_user_dir("dkusecrets", "data")`, its key and its anchor (by
 #' which an older copy of the database is noticed) in `tools::R_user_dir("dkusecrets", "config")`. The
 #' environment variable `DKUSECRETS_HOME` moves them to the directories `data` and `config` of the one
-#' it names, by an absolute path or one that begins with `~/`; that one must exist. Values and names lie encrypted in the database,
-#' which is worth nothing without the key: a backup needs both, kept apart.
+#' it names, by an absolute path or one that begins with `~/`; that one must exist. If it is empty, it counts as unset, and so
+#' does an empty `HOME`: then `~` is the home directory that the account has on this machine. Values and names lie encrypted
+#' in the database, which is worth nothing without the key: a backup needs both, kept apart.
 #'
 #' Where a server keeps the secrets (see [dkuSetRemoteDSS()]), it says which one, and why that one is asked.
 #'

@@ -23,6 +23,17 @@ test_that("the directories are those of tools::R_user_dir()", {
   expect_identical(where(), expected())
 })
 
+test_that("an empty HOME counts as unset", {
+  skip_on_cran()
+  skip_if(Sys.which("getent") == "", "there is no getent")
+  account <- strsplit(system2("getent", c("passwd", system2("id", "-u", stdout = TRUE)), stdout = TRUE), ":")[[1]]
+  skip_if(length(account) < 6, "the account has no entry")
+  names <- c("DKUSECRETS_HOME", "R_USER_DATA_DIR", "R_USER_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+  withr::local_envvar(setNames(rep(NA, 5), names))
+  expected <- file.path(account[[6]], c(data = ".local/share/R/dkusecrets", config = ".config/R/dkusecrets"))
+  for (home in c("", NA)) withr::with_envvar(c(HOME = home), expect_identical(unname(where()), expected))
+})
+
 test_that("a relative directory of data is refused", {
   withr::local_envvar(DKUSECRETS_HOME = NA, R_USER_DATA_DIR = "rel", R_USER_CONFIG_DIR = withr::local_tempdir())
   expect_error(dkuSetSecret("a", "v"), class = "dkusecrets_error_path")
