@@ -215,8 +215,8 @@ def test_command_line(made):
 class Copy:
     """A store as it was made, its rows as anyone can write them, and as it was halfway."""
 
-    def __init__(self, home, data, halfway):
-        self.path, self.halfway = home / "store", halfway
+    def __init__(self, home, data, halfway, server):
+        self.path, self.halfway, self.server = home / "store", halfway, server
         shutil.copytree(data, self.path)
         self.last = max(int.from_bytes(key[1:], "big") for key in self.rows(b"\x07"))
 
@@ -237,6 +237,18 @@ class Copy:
     def delete(self, key):
         assert self.rows(key)
         self.sql("DELETE FROM row WHERE key = ?", key)
+
+    def take_from_another_line(self, number):
+        """Has an event as it is where the store went on in another way from halfway: a genuine one of that number."""
+        other = self.path.with_name("other")
+        shutil.copytree(self.halfway, other)
+        key, login = b"\x07" + u64(number), 0
+        while key not in (found := self.rows(key, of=other)):
+            self.server.tell("--data", other, "group", "add", f"group {login}")
+            login += 1
+        self.drop_event(number)
+        self.put(key, found[key])
+        assert not [key for key in self.rows(b"\x09", of=other) if key[17:] == u64(number)]
 
     def drop_event(self, number):
         self.delete(b"\x07" + u64(number))
@@ -265,6 +277,25 @@ for which, number in {"first": lambda last: 1, "middle": lambda last: last // 2,
     def _(v, number=number):
         n = number(v.last)
         v.put(b"\x07" + u64(n), v.row(b"\x07" + u64(n - 1 or n + 1)))
+
+
+@case("damaged")
+def an_event_of_another_line(v):
+    first = max(int.from_bytes(key[1:], "big") for key in v.rows(b"\x07", of=v.halfway)) + 1
+    assert first < v.last
+    v.take_from_another_line(first)
+
+
+@case("damaged")
+def the_last_event_of_another_line(v):
+    v.take_from_another_line(v.last)
+    # Nor if all between are of that line.
+    other = v.path.with_name("other")
+    for key, value in v.rows(b"\x07", of=other).items():
+        v.drop_event(int.from_bytes(key[1:], "big"))
+        v.put(key, value)
+    for key, value in v.rows(b"\x09", of=other).items():
+        v.put(key, value)
 
 
 @case("damaged")
@@ -357,7 +388,7 @@ def the_key_gone(v):
 def test_what_was_done_to_a_store(name, made, tmp_path):
     server, data, halfway, _ = made
     act, kind = CASES[name]
-    v = Copy(tmp_path, data, halfway)
+    v = Copy(tmp_path, data, halfway, server)
     act(v)
     with pytest.raises(VaultError) as error:
         read(v.path)
@@ -369,7 +400,7 @@ def test_what_was_done_to_a_store(name, made, tmp_path):
 
 def test_nothing_done_to_a_store(made, tmp_path):
     server, data, halfway, told = made
-    v = Copy(tmp_path, data, halfway)
+    v = Copy(tmp_path, data, halfway, server)
     assert read(v.path) == read(data)
     verified = json.loads(server.tell("--json", "--data", v.path, "audit", "verify"))
     assert verified == {"events": len(told), "verified": True}
@@ -380,9 +411,9 @@ def test_nothing_done_to_a_store(made, tmp_path):
 
 @pytest.mark.parametrize("tag", [2, 3, 4, 6], ids=["key", "records", "manifest", "pages"])
 def test_one_person_changed_or_put_back(tag, made, tmp_path):
-    _, data, halfway, _ = made
+    server, data, halfway, _ = made
     person = bytes.fromhex(by_login(read(data), "bob")[0])
-    v = Copy(tmp_path, data, halfway)
+    v = Copy(tmp_path, data, halfway, server)
     for key, value in v.rows(bytes([tag]) + person).items():
         v.put(key, flip(value, -1))
     with pytest.raises(VaultError) as error:
@@ -391,9 +422,9 @@ def test_one_person_changed_or_put_back(tag, made, tmp_path):
 
 
 def test_one_person_as_it_was_halfway(made, tmp_path):
-    _, data, halfway, _ = made
+    server, data, halfway, _ = made
     person = bytes.fromhex(by_login(read(data), "bob")[0])
-    v = Copy(tmp_path, data, halfway)
+    v = Copy(tmp_path, data, halfway, server)
     for tag in (3, 4, 6):
         for key, value in v.rows(bytes([tag]) + person, of=halfway).items():
             v.put(key, value)
