@@ -118,8 +118,8 @@ impl Secrets {
         let mut found = Vec::new();
         let (site, user, keys) = (self.site.clone(), self.user, self.index.keys.clone());
         self.each_live(rows, |head, current, sealed| {
-            let value = unseal(&site, &user, &keys, &head, current, sealed)?;
-            found.push(dressed(value, &head, current, today));
+            let value = unseal(&site, &user, &keys, head, current, sealed)?;
+            found.push(dressed(value, head, current, today));
             Ok(())
         })?;
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
