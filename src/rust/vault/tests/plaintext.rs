@@ -1,5 +1,6 @@
 //! What is secret is nowhere in clear: not in a file, not in an error, not in what is printed.
 mod common;
+use common::hex;
 use common::*;
 use std::path::Path;
 use vault::*;
