@@ -21,9 +21,12 @@
 the <- new.env(parent = emptyenv())
 # What dkuSetRemoteDSS() chose, NULL for nothing: see R/source.R.
 the$remote <- NULL
-# The version of each server that was asked, NA for a DSS; and the connections of each process: see R/remote.R.
+# The version of each server that was asked, NA for a DSS: see R/remote.R.
 the$servers <- character()
-the$pools <- list()
+# The curl handle of each process, its own and those before it that forked: see R/connection.R.
+the$handles <- list()
+# When the request that is under way began, in seconds.
+the$asked <- 0
 # Expired secrets that dkuGetAuthInfo() has warned of: see R/expiry.R.
 the$warned <- character()
 

@@ -1,5 +1,5 @@
-# A server's answers in the shape of the vault's. Requests go through curl and JSON through jsonlite, which are loaded
-# only here: a read of the embedded vault does without. Both a server of this project's and a Dataiku DSS are asked for
+# A server's answers in the shape of the vault's. Requests go through curl (connection.R) and JSON through jsonlite, which
+# are loaded only here: a read of the embedded vault does without. Both a server of this project's and a Dataiku DSS are asked for
 # `/dip/publicapi`; what is under `/dkusecrets/v1` only ours has, and says so by a header in each answer.
 
 remote <- function(from, what, a, call) {
@@ -8,7 +8,7 @@ remote <- function(from, what, a, call) {
   }
   ask_v1 <- function(...) v1(from, what, list(...), call)
   switch(what,
-    get = remote_value(from, ask_v1(name = a$name), call),
+    get = remote_value(from, v1(from, "get", list(name = a$name), call, parse_secret), call),
     list = secrets_table(v1(from, "", call = call)),
     versions = versions_table(ask_v1(name = a$name)),
     set = answered_number(from, ask_v1(
@@ -26,9 +26,9 @@ remote <- function(from, what, a, call) {
 # --- The answers of our server ------------------------------------------------------------------------------------
 
 # What /secrets and what is below it answers: `what` with a body, or without any the list of all.
-v1 <- function(from, what, body = NULL, call) {
+v1 <- function(from, what, body = NULL, call, parse = parse_answer) {
   path <- paste0("/dkusecrets/v1/secrets", if (nzchar(what)) "/", what)
-  if (is.null(body)) request(from, "GET", path, call = call) else request(from, "POST", path, body, call)
+  if (is.null(body)) request(from, "GET", path, call = call) else request(from, "POST", path, body, call, parse)
 }
 
 remote_value <- function(from, answer, call) {
@@ -144,11 +144,10 @@ auth_info <- function(from, info, with_secrets, call) {
 reading <- c("/dkusecrets/v1/secrets/get", "/dkusecrets/v1/secrets/versions", "/dip/publicapi/auth/info-from-browser-headers")
 
 # The answer to a request, a list, or an error. `body` is a list of strings and numbers, NULL ones left out.
-request <- function(from, method, path, body = NULL, call = sys.call(-1)) {
-  body <- if (!is.null(body)) json_object(body)
-  reads <- method == "GET" || sub("[?].*", "", path) %in% reading
+request <- function(from, method, path, body = NULL, call = sys.call(-1), parse = parse_answer) {
+  reads <- method == "GET" || path %in% reading || sub("[?].*", "", path) %in% reading
   for (attempt in 1:3) {
-    answer <- exchange(from, method, path, body, call)
+    answer <- exchange(from, path, body, reads, call)
     wait <- if (reads && attempt < 3) wait_before_next(answer, attempt)
     if (is.null(wait)) break
     Sys.sleep(wait)
@@ -156,19 +155,23 @@ request <- function(from, method, path, body = NULL, call = sys.call(-1)) {
   if (!is.null(answer$failed)) {
     unwrap(connection_failure(from, answer$failed, changes = !reads), call)
   }
-  version <- answer$headers[["dkusecrets-version"]]
+  ours_only <- startsWith(path, "/dkusecrets/")
   # What has nothing to tell may say nothing.
-  silent <- identical(answer$text, "") && startsWith(path, "/dkusecrets/")
-  parsed <- if (silent) list() else parse_answer(answer$text)
+  parsed <- if (ours_only && identical(answer$text, "")) list() else parse(answer$text)
   good <- answer$status %/% 100 == 2 && is.list(parsed)
+  # What only ours answers well says nothing new of who it is.
+  if (good && ours_only) {
+    return(parsed)
+  }
+  version <- header(answer, "dkusecrets-version")
   if (!is.null(version)) {
     the$servers[[from$where]] <- version
-  } else if (good && startsWith(path, "/dip/publicapi/auth/info?") || answer$status == 404 && startsWith(path, "/dkusecrets/")) {
+  } else if (good && startsWith(path, "/dip/publicapi/auth/info?") || answer$status == 404 && ours_only) {
     the$servers[[from$where]] <- NA_character_
   }
   if (!good) {
     ours <- !is.null(version)
-    unwrap(answer_failure(from, answer$status, parsed, path, ours, answer$headers[["location"]]), call)
+    unwrap(answer_failure(from, answer$status, parsed, path, ours, header(answer, "location")), call)
   }
   parsed
 }
@@ -178,95 +181,8 @@ wait_before_next <- function(answer, attempt) {
   if (!is.null(answer$failed)) {
     return(if (!grepl("certificate|SSL|timed out|Timeout", answer$failed)) 0.2 * attempt^2)
   }
-  after <- answer$headers[["retry-after"]]
   # It may be a date too; whoever asks for more than some seconds means that it will be down.
-  if (answer$status == 503 && !is.null(after) && grepl("^[0-9]$", after)) as.double(after)
-}
-
-# What came back: `status`, `headers` with names in lower case and `text`; or `failed`, curl's message.
-exchange <- function(from, method, path, body, call) {
-  pool <- connections()
-  handle <- curl::new_handle()
-  set_options(handle, from, method, body, call)
-  answer <- NULL
-  curl::curl_fetch_multi(
-    paste0(from$url, path),
-    done = function(response) answer <<- response,
-    fail = function(message) answer <<- list(failed = message),
-    pool = pool, handle = handle
-  )
-  # Ctrl-C leaves a request in the pool.
-  on.exit(curl::multi_cancel(handle))
-  curl::multi_run(pool = pool)
-  if (!is.null(answer$failed)) {
-    return(answer)
-  }
-  list(
-    status = answer$status_code, headers = curl::parse_headers_list(answer$headers),
-    text = as_text(answer$content)
-  )
-}
-
-# Connections are kept in a pool, one for each process: what a fork inherits is its parent's. The parent's pool is kept
-# too, as closing it would say goodbye on the parent's connections.
-connections <- function() {
-  process <- as.character(Sys.getpid())
-  if (is.null(the$pools[[process]])) {
-    the$pools[[process]] <- curl::new_pool()
-  }
-  the$pools[[process]]
-}
-
-set_options <- function(handle, from, method, body, call) {
-  bundle <- Sys.getenv("CURL_CA_BUNDLE")
-  timeout <- check_timeout(getOption("dkusecrets.timeout", 30), call)
-  users <- as.list(getOption("dkusecrets.curl"))
-  # These can be set otherwise, by options(dkusecrets.curl = ).
-  usual <- list(
-    cainfo = if (nzchar(bundle)) bundle,
-    ssl_verifypeer = if (from$no_check) 0L,
-    ssl_verifyhost = if (from$no_check) 0L,
-    useragent = paste0("dkusecrets-r/", getNamespaceVersion("dkusecrets")),
-    connecttimeout_ms = min(10000L, timeout)
-  )
-  own <- list(
-    timeout_ms = timeout,
-    # A key must not travel to where a redirect points; and the answer to CONNECT is a proxy's.
-    followlocation = FALSE,
-    suppress_connect_headers = TRUE,
-    unix_socket_path = from$socket,
-    proxy = if (!is.null(from$socket)) "",
-    post = if (!is.null(body)) TRUE,
-    postfieldsize = if (!is.null(body)) length(body),
-    postfields = body
-  )
-  headers <- c(
-    from$headers,
-    # Without `Expect` a large body is not kept waiting for leave to come.
-    list(Accept = "application/json", `Content-Type` = if (!is.null(body)) "application/json", Expect = "")
-  )
-  all <- c(compact(own), users, compact(usual))
-  tryCatch(
-    curl::handle_setopt(handle, .list = all[!duplicated(names(all))]),
-    # Not curl's message: it may hold what was given, as a key's passphrase.
-    error = function(cnd) {
-      names <- if (length(users)) paste0(" (", paste(names(users), collapse = ", "), ")")
-      abort_dku("invalid_argument", paste0("curl does not take options(dkusecrets.curl = ) as it is", names), call = call)
-    }
-  )
-  curl::handle_setheaders(handle, .list = compact(headers))
-}
-
-compact <- function(x) {
-  x[!vapply(x, is.null, NA)]
-}
-
-# Seconds as milliseconds.
-check_timeout <- function(x, call) {
-  if (!is.numeric(x) || length(x) != 1 || is.na(x) || x <= 0 || x > 86400) {
-    abort_argument("options(dkusecrets.timeout)", "one number of seconds, greater than 0 and at most 86400", x, call)
-  }
-  as.integer(ceiling(x * 1000))
+  if (answer$status == 503 && !is.null(after <- header(answer, "retry-after")) && grepl("^[0-9]$", after)) as.double(after)
 }
 
 # --- JSON --------------------------------------------------------------------------------------------------------
@@ -310,6 +226,16 @@ parse_answer <- function(text) {
   found <- tryCatch(jsonlite::parse_json(text), error = function(cnd) NULL)
   if (is.list(found) && (length(found) == 0 || !is.null(names(found)))) found
 }
+
+# The same for an answer with a secret. Most have nothing to unescape and no end, and jsonlite takes a while for them.
+parse_secret <- function(text) {
+  value <- if (!is.null(text)) sub(secret_as_it_is, "\\1", text, perl = TRUE)
+  if (identical(value, text)) parse_answer(text) else list(value = value)
+}
+
+secret_as_it_is <- paste0(
+  '^\\{"name":"[^"\\\\[:cntrl:]]*+","value":"([^"\\\\[:cntrl:]]*+)","version":[0-9]++,"expires":null,"expired":false\\}\\z'
+)
 
 holds_nul <- function(text) {
   grepl("\\u0000", text, fixed = TRUE) && grepl("(?<!\\\\)(\\\\\\\\)*+\\\\u0000", text, perl = TRUE)

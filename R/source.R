@@ -63,13 +63,19 @@ dkuSetRemoteDSS <- function(url, api_key, no_check_certificate = FALSE, ...) {
   check_no_more(...)
   check_flag(no_check_certificate, "no_check_certificate")
   if (!missing(url) && is.null(url)) {
-    the$remote <- NULL
+    choose(NULL)
     return(invisible())
   }
   url <- check_url(check_string(if (!missing(url)) url, "url"), "`url`", "invalid_argument")
   api_key <- check_key(check_string(if (!missing(api_key)) api_key, "api_key"), "`api_key`", "invalid_argument")
-  the$remote <- server_at(url, "dkuSetRemoteDSS() was called", key = api_key, no_check = no_check_certificate)
+  choose(server_at(url, "dkuSetRemoteDSS() was called", key = api_key, no_check = no_check_certificate))
   invisible()
+}
+
+# Nothing of a key or ticket that is used no more stays in a handle.
+choose <- function(server) {
+  if (!identical(the$remote, server)) drop_handle()
+  the$remote <- server
 }
 
 # Does `what` where the secrets are. `...` are its arguments by name, checked; the answer has one shape, whoever gives it.

@@ -347,11 +347,58 @@ def test_reads_go_over_one_connection_that_is_kept(server, tmp_path):
         try(dkuGetSecret("none"), silent = TRUE)
         cat(dkuGetSecret("a"))
     """) == "b"
-    assert counter.connections == 1
+    # And one for what changes something.
+    assert counter.connections == 2
     # Each child has its own.
     person.run('library(dkusecrets); dkuGetSecret("a"); x <- parallel::mclapply(1:3, function(i) for (j in 1:9) dkuGetSecret("a"), mc.cores = 3)')
-    assert counter.connections == 1 + 1 + 3
+    assert counter.connections == 2 + 1 + 3
     counter.listener.close()
+
+
+class Fickle:
+    """A socket that answers to what reads, and ends the connection instead if `on` is asked for; what it was asked."""
+
+    def __init__(self, path, on):
+        self.asked, self.on = [], on
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(64)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                here = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(here,), daemon=True).start()
+
+    def serve(self, here):
+        with here, here.makefile("rb") as file:
+            while line := file.readline():
+                path, length = line.split()[1].decode(), 0
+                while (more := file.readline()) not in (b"\r\n", b""):
+                    name, _, says = more.decode().partition(":")
+                    length = int(says) if name.lower() == "content-length" else length
+                file.read(length)
+                self.asked.append(path)
+                if path.endswith(self.on) and self.asked.count(path) > (0 if self.on == "/set" else 1):
+                    here.shutdown(socket.SHUT_RDWR)
+                    return
+                body = b'{"name":"a","value":"b","version":1,"expires":null,"expired":false}'
+                here.sendall(b"HTTP/1.1 200 OK\r\nDkusecrets-Version: 0.1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@pytest.mark.parametrize("on", ["/set", "/get"])
+def test_only_what_reads_is_asked_again_when_a_connection_ends(tmp_path, on):
+    """Also by libcurl, which repeats by itself what a connection that was used before has not answered."""
+    person = Person(tmp_path / "home", DKUSECRETS_SOCKET=str(tmp_path / "fickle.sock"))
+    fickle = Fickle(tmp_path / "fickle.sock", on)
+    call = {"/set": 'dkuSetSecret("a", "b")', "/get": 'dkuGetSecret("a")'}[on]
+    assert person.errors('dkuGetSecret("a")', call) == ["character", "dkusecrets_error_unavailable"]
+    times = sum(path.endswith(on) for path in fickle.asked)
+    assert times == 1 if on == "/set" else times >= 3
+    fickle.listener.close()
 
 
 def test_a_socket_of_a_service_s_account_is_accepted_where_root_put_it(account, tmp_path):

@@ -56,12 +56,18 @@ serve <- function(ours_port, dss_port, socket) {
     }
     asked[[length(asked) + 1]] <<- list(
       ours = ours, method = req$REQUEST_METHOD, path = paste0(path, req$QUERY_STRING), ticket = req$HTTP_X_DKU_APITICKET,
-      authorization = req$HTTP_AUTHORIZATION, port = req$REMOTE_PORT, body = rawToChar(body)
+      authorization = req$HTTP_AUTHORIZATION, cookie = req$HTTP_COOKIE, type = req$HTTP_CONTENT_TYPE %||% req$CONTENT_TYPE,
+      port = req$REMOTE_PORT, body = rawToChar(body)
     )
     body <- if (length(body)) jsonlite::parse_json(rawToChar(body))
     if (startsWith(path, "/busy")) {
       busy <<- busy + 1
       return(if (busy %% 3 > 0) answer("{}", 503L, list("Retry-After" = "0")) else info("ada", ""))
+    }
+    if (startsWith(path, "/cookie")) {
+      found <- info("ada", "")
+      found$headers[["Set-Cookie"]] <- "session=1"
+      return(found)
     }
     if (startsWith(path, "/elsewhere")) {
       return(answer("", 302L, list(Location = "https://other.example.org/login?token=1")))

@@ -36,6 +36,33 @@ test_that("an answer is an object in UTF-8 that R can hold, or nothing", {
   }
 })
 
+test_that("a secret's answer means the same without the parser", {
+  answer <- function(value, expires = "null", expired = "false", after = "") {
+    sprintf("{\"name\":\"a\",\"value\":\"%s\",\"version\":12,\"expires\":%s,\"expired\":%s}%s", value, expires, expired, after)
+  }
+  texts <- c(
+    vapply(c("v", "", "{\u20ac, \U1f511}", "',:\u007f", "\\\"", "\\n\\u20ac", "\",\"value\":\"x", strrep("\u20ac", 1e5)), answer, ""),
+    answer("v", "\"2031-12-31\""), answer("v", "\"2020-12-31\"", "true"), answer("v", after = "\n"), "{}", "{\"value\":1}"
+  )
+  for (text in texts) {
+    text <- as_text(charToRaw(enc2utf8(text)))
+    expect_identical(parse_secret(text)[["value"]], parse_answer(text)[["value"]])
+    expect_identical(isTRUE(parse_secret(text)$expired), isTRUE(parse_answer(text)$expired))
+  }
+  for (bad in c(answer("a\tb"), answer("a\nb"), answer("v", after = "x"), answer("\\u0000"), answer("v\"")  , "")) {
+    expect_null(parse_secret(bad))
+  }
+  expect_null(parse_secret(NULL))
+})
+
+test_that("a header is found in the last of several answers", {
+  answer <- list(headers = "HTTP/1.1 100 Continue\r\nA: 0\r\n\r\nHTTP/1.1 200 OK\r\nB-C:\t d: e \r\nx: a: 1\r\nLATIN: \xe9\r\n\r\n")
+  expect_null(header(answer, "a"))
+  expect_identical(header(answer, "b-c"), "d: e")
+  expect_null(header(list(headers = ""), "b-c"))
+  expect_identical(charToRaw(header(answer, "latin")), as.raw(0xe9))
+})
+
 test_that("days travel as text", {
   expect_identical(day_out(as.double(as.Date("2031-12-31"))), "2031-12-31")
   expect_identical(day_in("2031-12-31"), as.double(as.Date("2031-12-31")))
@@ -123,7 +150,9 @@ test_that("a connection that fails says what to look at", {
 })
 
 test_that("what is asked again is what may be there a moment later", {
-  answer <- function(status, after = NULL) list(status = status, headers = list(`retry-after` = after))
+  answer <- function(status, after = NULL) {
+    list(status = status, headers = paste0("HTTP/1.1 503\r\n", if (!is.null(after)) paste0("Retry-After: ", after, "\r\n"), "\r\n"))
+  }
   expect_identical(wait_before_next(answer(503, "2"), 1), 2)
   for (other in list(answer(503), answer(503, "120"), answer(503, "Wed, 21 Oct 2031 07:28:00 GMT"), answer(200, "1"), answer(500, "1"))) {
     expect_null(wait_before_next(other, 1))
@@ -217,6 +246,89 @@ test_that("credentials go where they belong", {
   expect_s3_class(cnd, "dkusecrets_error_not_authenticated")
   expect_match(conditionMessage(cnd), "^Unknown API Key")
   expect_no_match(conditionMessage(cnd), "wrong", fixed = TRUE)
+})
+
+test_that("a handle that is kept has nothing of another source's or request's", {
+  skip_on_cran()
+  local_remote(server$ours, "one")
+  dkuSetSecret("kept", "v")
+  kept <- function() the$handles[[as.character(Sys.getpid())]]
+  expect_null(kept())
+  sent <- function(field) unlist(last_asked(server$ours, field))
+  basic <- function(key) paste("Basic", base64(paste0(key, ":")))
+  for (i in 1:3) {
+    for (key in c("one", "two")) {
+      dkuSetRemoteDSS(server$ours, key)
+      expect_null(kept())
+      for (j in 1:2) {
+        dkuGetSecret("kept")
+        expect_identical(c(sent("authorization"), sent("body"), sent("type")), c(basic(key), "{\"name\":\"kept\"}", "application/json"))
+        dkuGetAuthInfo()
+        expect_identical(c(sent("authorization"), sent("body"), sent("method"), sent("type")), c(basic(key), "", "GET"))
+      }
+      expect_false(is.null(kept()))
+    }
+    # From the environment, without a call that could tell of the change.
+    dkuSetRemoteDSS(NULL)
+    withr::with_envvar(c(DKU_DSS_URL = server$ours, DKU_API_KEY = "three"), {
+      dkuGetSecret("kept")
+      expect_identical(sent("authorization"), basic("three"))
+      withr::with_envvar(c(DKU_API_KEY = "four"), dkuGetSecret("kept"))
+      expect_identical(sent("authorization"), basic("four"))
+    })
+    ticket <- c(DKU_API_TICKET = "t1", DKU_BACKEND_HOST = "127.0.0.1", DKU_BACKEND_PORT = sub(".*:", "", server$ours))
+    withr::with_envvar(ticket, dkuGetSecret("kept"))
+    expect_identical(c(sent("authorization"), sent("ticket")), "t1")
+    withr::with_envvar(c(DKUSECRETS_HOME = NA, DKUSECRETS_SOCKET = server$socket), dkuGetSecret("kept"))
+    expect_null(c(sent("authorization"), sent("ticket")))
+  }
+  # A viewer's ticket goes when his calls are done, and his headers, cookies among them, with the request.
+  dkuSetRemoteDSS(server$ours, "one")
+  request <- list(HTTP_COOKIE = "t9")
+  dkuGetAuthInfoFromRookRequest(request)
+  expect_match(sent("body"), "t9", fixed = TRUE)
+  expect_false(is.null(kept()))
+  expect_null(kept()$body)
+  dkuGetSecret("kept")
+  expect_identical(sent("body"), "{\"name\":\"kept\"}")
+  dkuImpersonateShinyCalls(request, {
+    dkuGetSecret("kept")
+    expect_identical(c(sent("authorization"), sent("ticket")), "t9")
+    expect_false(is.null(kept()))
+  })
+  expect_null(kept())
+})
+
+test_that("what is set for curl counts from the next request on, and a handle that failed is not used again", {
+  skip_on_cran()
+  local_remote(server$ours)
+  kept <- function() the$handles[[as.character(Sys.getpid())]]$handle
+  dkuGetAuthInfo()
+  first <- kept()
+  dkuGetAuthInfo()
+  expect_identical(kept(), first)
+  withr::with_envvar(c(http_proxy = "http://127.0.0.1:1", no_proxy = "", NO_PROXY = ""), {
+    expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_unavailable")
+  })
+  expect_null(kept())
+  dkuGetAuthInfo()
+  first <- kept()
+  withr::with_options(list(dkusecrets.curl = list(cookie = "a=b")), dkuGetAuthInfo())
+  expect_identical(last_asked(server$ours, "cookie"), "a=b")
+  withr::with_options(list(dkusecrets.timeout = -1), expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_invalid_argument"))
+  dkuGetAuthInfo()
+  expect_null(unlist(last_asked(server$ours, "cookie")))
+  expect_false(identical(kept(), first))
+  expect_null(getOption("curl_interrupt"))
+})
+
+test_that("no request brings the cookies of the one before", {
+  skip_on_cran()
+  local_remote(paste0(server$ours, "/cookie"))
+  for (i in 1:3) {
+    dkuGetAuthInfo()
+    expect_null(unlist(last_asked(server$ours, "cookie")))
+  }
 })
 
 test_that("auth info of a server is DSS's, and as redacted as a vault's", {
@@ -394,6 +506,10 @@ test_that("a certificate is checked", {
   withr::with_options(list(dkusecrets.curl = list(cainfo = file.path(home, "cert.pem"))), expect_error(dkuGetAuthInfo(), "not a JSON object"))
   dkuSetRemoteDSS(sprintf("https://localhost:%d", port), "k", no_check_certificate = TRUE)
   expect_error(dkuGetAuthInfo(), "not a JSON object")
+  # A connection that was accepted is not one that will be.
+  dkuSetRemoteDSS(sprintf("https://localhost:%d", port), "k")
+  withr::with_envvar(c(CURL_CA_BUNDLE = file.path(home, "cert.pem")), expect_error(dkuGetAuthInfo(), "not a JSON object"))
+  expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_unavailable")
 })
 
 test_that("Ctrl-C ends a request, and the next one is not disturbed", {
