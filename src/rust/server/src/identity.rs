@@ -170,6 +170,12 @@ pub struct Refused {
     pub event: Option<Event>,
 }
 
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Refused {
+        Refused { problem, event: None }
+    }
+}
+
 /// Finds out who is asking. What is refused is to be in the log before it is answered.
 ///
 /// `may_appear`: whether somebody of this machine who comes for the first time becomes one of the people by that.

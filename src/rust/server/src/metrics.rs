@@ -83,8 +83,9 @@ impl Metrics {
         self.refusals.get_or_create(&Kind { kind }).inc();
     }
 
-    pub fn read(&self) {
-        self.reads.inc();
+    /// So many answers that held values.
+    pub fn read(&self, answers: u64) {
+        self.reads.inc_by(answers);
     }
 
     pub fn turned_away(&self) {

@@ -12,11 +12,11 @@ use crate::session::{Session, Sessions};
 use axum::http::HeaderMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
-use vault::{Event, Store};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use vault::{Event, Recording, Store};
 use zeroize::Zeroizing;
 
 /// How long a ticket holds that nobody revokes, in milliseconds: longer than most runs, shorter than a key.
@@ -25,8 +25,8 @@ const TICKET_MS: i64 = 24 * 60 * 60 * 1000;
 const MOST_TICKETS: usize = 100_000;
 /// And than one person has.
 const MOST_OF_ONE: usize = 1_000;
-/// How often whoever is to write lets others go first, as long as more come: a commit costs what ten events cost.
-const MOST_TURNS: usize = 4;
+/// How often whoever is to write lets others go first, while more come or somebody else writes.
+const MOST_TURNS: usize = 8;
 /// Refusals that are written to the log in a minute; how many more there were is told by the next one.
 const MOST_REFUSALS: u32 = 60;
 
@@ -46,6 +46,8 @@ pub struct Server {
     activity: Mutex<HashMap<String, Activity>>,
     settings: RwLock<Arc<InForce>>,
     disk: Disk,
+    /// Whether a thread is about to write what was submitted.
+    writing: AtomicBool,
     pub metrics: Metrics,
     /// Whether it was told to stop: runs end by that.
     pub stopping: watch::Sender<bool>,
@@ -97,6 +99,7 @@ impl Server {
             budgets: Budgets::new(),
             activity: Mutex::default(),
             settings: RwLock::default(),
+            writing: AtomicBool::new(false),
             metrics: Metrics::default(),
             stopping: watch::Sender::new(false),
             room: AtomicUsize::new(usize::MAX),
@@ -226,37 +229,31 @@ impl Server {
         self.refusal(event).map_or(Ok(()), |event| self.record(event))
     }
 
-    /// The same for some events, while no thread waits. Whoever asks meanwhile has theirs written with them.
-    pub async fn tell(self: &Arc<Self>, events: Vec<Event>) -> Result<()> {
-        if events.is_empty() {
-            return Ok(());
+    /// Tells the log of some events.
+    pub fn tell(self: &Arc<Self>, events: impl IntoIterator<Item = Event>) -> Telling {
+        let mut telling = Telling { server: self.clone(), recordings: Vec::new(), reads: 0, _place: None };
+        for event in events {
+            telling.reads += u64::from(event.action.starts_with("read") && event.outcome == "ok");
+            telling.recordings.push(self.store.submit(event));
         }
-        let reads = events.iter().filter(|event| event.action.starts_with("read") && event.outcome == "ok").count();
-        let recordings: Vec<_> = events.into_iter().map(|event| self.store.submit(event)).collect();
-        // Those who are ready to be worked on tell theirs first, and the first of all writes for all. It takes a thread that
-        // answers others some tens of microseconds; to hand it to another thread takes as long.
-        let mut told = 0;
-        for _ in 0..MOST_TURNS {
-            tokio::task::yield_now().await;
-            let waiting = self.store.submitted();
-            if waiting <= told {
-                break;
-            }
-            told = waiting;
+        telling
+    }
+
+    /// Has a thread write what was submitted to the log, unless one is about to.
+    fn write_aside(self: &Arc<Self>) {
+        if self.writing.swap(true, Ordering::AcqRel) {
+            return;
         }
-        self.store.write_submitted();
-        for recording in recordings {
-            recording.await?;
+        let server = self.clone();
+        let write = move || {
+            // Before: what is submitted from now on may be too late for this time.
+            server.writing.store(false, Ordering::Release);
+            server.store.write_submitted();
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(write)),
+            Err(_) => write(),
         }
-        if self.settings().wait_for_disk {
-            let server = self.clone();
-            let flushed = tokio::task::spawn_blocking(move || server.flush()).await;
-            flushed.map_err(|_| Problem::internal("the log could not be brought to the disk"))??;
-        }
-        for _ in 0..reads {
-            self.metrics.read();
-        }
-        Ok(())
     }
 
     /// What the log is told when somebody was refused: nothing, if very many were in this minute. Nobody fills the disk by
@@ -298,6 +295,73 @@ impl Server {
             (Ok(answer), _) => Ok(answer),
             (Err(_), Some(problem)) => Err(problem),
             (Err(e), None) => Err(e.into()),
+        }
+    }
+}
+
+/// Events on their way into the log. They get there even if nobody waits for it any more.
+pub struct Telling {
+    server: Arc<Server>,
+    recordings: Vec<Recording>,
+    /// How many of them are about values that were read.
+    reads: u64,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Telling {
+    /// Keeps somebody's place until the events are there.
+    pub fn with(self, place: OwnedSemaphorePermit) -> Telling {
+        let mut telling = self;
+        telling._place = Some(place);
+        telling
+    }
+
+    /// Answers once the events are in the log, on the disk if the settings say so.
+    pub async fn done(mut self) -> Result<()> {
+        if self.recordings.is_empty() {
+            return Ok(());
+        }
+        self.written().await;
+        for recording in &mut self.recordings {
+            recording.await?;
+        }
+        if self.server.settings().wait_for_disk {
+            let server = self.server.clone();
+            let flushed = tokio::task::spawn_blocking(move || server.flush()).await;
+            flushed.map_err(|_| Problem::internal("the log could not be brought to the disk"))??;
+        }
+        self.server.metrics.read(self.reads);
+        Ok(())
+    }
+
+    /// Those who are ready to be worked on tell theirs first, and one writes for all: a commit costs what ten events cost.
+    async fn written(&self) {
+        let mut told = 0;
+        for _ in 0..MOST_TURNS {
+            tokio::task::yield_now().await;
+            if self.is_written() {
+                return;
+            }
+            let waiting = self.server.store.submitted();
+            // It takes a thread that answers others some tens of microseconds; to hand it to another takes as long.
+            if waiting <= told && self.server.store.try_write_submitted() {
+                return;
+            }
+            told = waiting;
+        }
+        // Somebody writes who takes longer, as a change does, which waits for the disk.
+        self.server.write_aside();
+    }
+
+    fn is_written(&self) -> bool {
+        self.recordings.iter().all(Recording::is_done)
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if !self.is_written() {
+            self.server.write_aside();
         }
     }
 }

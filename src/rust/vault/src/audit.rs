@@ -322,6 +322,10 @@ impl Batch {
         })
     }
 
+    pub(crate) fn is_done(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
     pub(crate) fn poll(&self, context: &std::task::Context<'_>) -> Poll<Result<()>> {
         if self.outcome.get().is_none() {
             lock(&self.waiting).push(context.waker().clone());

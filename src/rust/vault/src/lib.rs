@@ -36,6 +36,7 @@ mod index;
 mod info;
 mod key;
 mod key_file;
+mod locked;
 mod name;
 mod passphrase;
 mod place;

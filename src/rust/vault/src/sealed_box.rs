@@ -25,6 +25,8 @@ const BODY: usize = HEADER + SALT + COMMIT;
 /// Plaintexts are padded to multiples of this, so that lengths up to it do not show.
 const PADDING: usize = 64;
 const TAG: usize = 16;
+/// The longest of what is bound into a box, in bytes.
+const MOST_BIND: usize = LABEL.len() + HEADER + 57;
 
 /// What identifies a box: it commits to the one-time key, with which one message was sealed, and GCM's tag binds the
 /// bytes to that. So whoever lacks the key cannot make a second box with the same commitment.
@@ -51,21 +53,30 @@ pub enum Context<'a> {
 }
 
 impl Context<'_> {
-    fn bytes(&self) -> Vec<u8> {
+    /// The tag and the fields, one after the other.
+    fn each(&self, put: impl FnMut(&[u8])) {
         match *self {
-            Context::Slot { store, slot, parameters } => [&[1][..], store, &slot.to_be_bytes(), parameters].concat(),
-            Context::UserKey { store, user, epoch } => [&[2][..], store, user, &epoch.to_be_bytes()].concat(),
+            Context::Slot { store, slot, parameters } => {
+                [&[1][..], store, &slot.to_be_bytes(), parameters].into_iter().for_each(put);
+            }
+            Context::UserKey { store, user, epoch } => {
+                [&[2][..], store, user, &epoch.to_be_bytes()].into_iter().for_each(put);
+            }
             Context::Record { store, user, secret, version } => {
-                [&[3][..], store, user, secret, &version.to_be_bytes()].concat()
+                [&[3][..], store, user, secret, &version.to_be_bytes()].into_iter().for_each(put);
             }
             Context::Manifest { store, owner, incarnation, sequence } => {
-                [&[4][..], store, owner, incarnation, &sequence.to_be_bytes()].concat()
+                [&[4][..], store, owner, incarnation, &sequence.to_be_bytes()].into_iter().for_each(put);
             }
-            Context::Event { store, sequence } => [&[7][..], store, &sequence.to_be_bytes()].concat(),
+            Context::Page { store, owner, page } => {
+                [&[6][..], store, owner, &page.to_be_bytes()].into_iter().for_each(put);
+            }
+            Context::Event { store, sequence } => {
+                [&[7][..], store, &sequence.to_be_bytes()].into_iter().for_each(put);
+            }
             Context::AuditHead { store, incarnation, sequence } => {
-                [&[8][..], store, incarnation, &sequence.to_be_bytes()].concat()
+                [&[8][..], store, incarnation, &sequence.to_be_bytes()].into_iter().for_each(put);
             }
-            Context::Page { store, owner, page } => [&[6][..], store, owner, &page.to_be_bytes()].concat(),
         }
     }
 }
@@ -83,26 +94,50 @@ pub enum BoxError {
     Tampered,
 }
 
+/// What is bound into a box: the label, the header and the context.
+struct Bind {
+    bytes: [u8; MOST_BIND],
+    length: usize,
+}
+
+impl Bind {
+    fn new(header: &[u8], context: &Context) -> Bind {
+        let mut bind = Bind { bytes: [0; MOST_BIND], length: 0 };
+        bind.put(LABEL);
+        bind.put(header);
+        context.each(|field| bind.put(field));
+        bind
+    }
+
+    fn put(&mut self, field: &[u8]) {
+        self.bytes[self.length..][..field.len()].copy_from_slice(field);
+        self.length += field.len();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The one-time key of a box, and its commitment to it.
 struct OneTime {
-    okm: Zeroizing<[u8; 64]>,
-    bind: Vec<u8>,
+    key: Key,
+    commit: Commit,
 }
 
 impl OneTime {
-    fn derive(key: &Key, header: &[u8], salt: &[u8], context: &Context) -> Result<OneTime> {
-        let bind = [LABEL, header, &context.bytes()].concat();
+    fn derive(key: &Key, salt: &[u8], bind: &Bind) -> Result<OneTime> {
         let mut okm = Zeroizing::new([0; 64]);
-        expand(key.bytes(), Some(salt), &[&bind], okm.as_mut_slice())?;
-        Ok(OneTime { okm, bind })
+        expand(key.bytes(), Some(salt), &[bind.bytes()], okm.as_mut_slice())?;
+        let mut commit = [0; COMMIT];
+        commit.copy_from_slice(&okm[32..]);
+        let key = Key::from_bytes(&okm[..32]).ok_or(Error::Internal("one-time key length"))?;
+        Ok(OneTime { key, commit })
     }
+}
 
-    fn cipher(&self) -> Result<Aes256Gcm> {
-        Aes256Gcm::new_from_slice(&self.okm[..32]).map_err(|_| Error::Internal("AES key length"))
-    }
-
-    fn commit(&self) -> &[u8] {
-        &self.okm[32..]
-    }
+fn cipher(one_time: &Key) -> Result<Aes256Gcm> {
+    Aes256Gcm::new_from_slice(one_time.bytes()).map_err(|_| Error::Internal("AES key length"))
 }
 
 /// Seals `plaintext` under `key` for one place. `epoch` says which of its owner's keys this is.
@@ -127,22 +162,51 @@ pub fn seal_with_salt(
 ) -> Result<Vec<u8>> {
     let mut header = [1, 1, 0, 0, 0, 0];
     header[2..].copy_from_slice(&epoch.to_be_bytes());
-    let one_time = OneTime::derive(key, &header, salt, context)?;
+    let bind = Bind::new(&header, context);
+    let one_time = OneTime::derive(key, salt, &bind)?;
     let padded = (plaintext.len() / PADDING + 1) * PADDING;
     let mut message = Vec::with_capacity(padded);
     message.extend_from_slice(plaintext);
     message.push(0x80);
     message.resize(padded, 0);
     let message = Plain::from(message);
-    let sealed = one_time
-        .cipher()?
-        .encrypt(&[0; 12].into(), Payload { msg: &message, aad: &one_time.bind })
+    let sealed = cipher(&one_time.key)?
+        .encrypt(&[0; 12].into(), Payload { msg: &message, aad: bind.bytes() })
         .map_err(|_| Error::Internal("AES-GCM refused to seal"))?;
-    Ok([&header[..], salt, one_time.commit(), &sealed].concat())
+    Ok([&header[..], salt, &one_time.commit, &sealed].concat())
 }
 
 /// Opens a box, or says why not. No byte of plaintext is handed out before everything was checked.
 pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Plain, BoxError> {
+    open_with(&one_time_key(key, context, sealed)?, context, sealed)
+}
+
+/// The one-time key of a box that commits to it: what [`open_with`] needs to open it again.
+pub(crate) fn one_time_key(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Key, BoxError> {
+    let (header, salt, _) = parts(sealed)?;
+    let one_time = OneTime::derive(key, salt, &Bind::new(header, context)).map_err(|_| BoxError::Malformed)?;
+    if !bool::from(one_time.commit.ct_eq(&sealed[HEADER + SALT..BODY])) {
+        return Err(BoxError::WrongKeyOrContext);
+    }
+    Ok(one_time.key)
+}
+
+/// Opens a box of which the one-time key is known.
+pub(crate) fn open_with(one_time: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Plain, BoxError> {
+    let (header, _, body) = parts(sealed)?;
+    let bind = Bind::new(header, context);
+    let cipher = cipher(one_time).map_err(|_| BoxError::Malformed)?;
+    let message = cipher.decrypt(&[0; 12].into(), Payload { msg: body, aad: bind.bytes() });
+    let mut message = Plain::from(message.map_err(|_| BoxError::Tampered)?);
+    // ISO/IEC 7816-4 padding: 0x80, then zeroes, in the last block.
+    let end = message.iter().rposition(|&b| b != 0).filter(|&i| message[i] == 0x80 && message.len() - i <= PADDING);
+    let end = end.ok_or(BoxError::Tampered)?;
+    message.truncate(end);
+    Ok(message)
+}
+
+/// Header, salt and ciphertext of a box.
+fn parts(sealed: &[u8]) -> std::result::Result<(&[u8], &[u8], &[u8]), BoxError> {
     if sealed.len() < BODY + PADDING + TAG || !(sealed.len() - BODY - TAG).is_multiple_of(PADDING) {
         return Err(BoxError::Malformed);
     }
@@ -150,19 +214,7 @@ pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<
     if header[..2] != [1, 1] {
         return Err(BoxError::UnknownFormat);
     }
-    let one_time = OneTime::derive(key, header, salt, context).map_err(|_| BoxError::Malformed)?;
-    if !bool::from(one_time.commit().ct_eq(&sealed[HEADER + SALT..BODY])) {
-        return Err(BoxError::WrongKeyOrContext);
-    }
-    let cipher = one_time.cipher().map_err(|_| BoxError::Malformed)?;
-    let message =
-        cipher.decrypt(&[0; 12].into(), Payload { msg: body, aad: &one_time.bind }).map_err(|_| BoxError::Tampered)?;
-    let mut message = Plain::from(message);
-    // ISO/IEC 7816-4 padding: 0x80, then zeroes, in the last block.
-    let end = message.iter().rposition(|&b| b != 0).filter(|&i| message[i] == 0x80 && message.len() - i <= PADDING);
-    let end = end.ok_or(BoxError::Tampered)?;
-    message.truncate(end);
-    Ok(message)
+    Ok((header, salt, body))
 }
 
 /// The commitment of a box, if the bytes are long enough to be one.
@@ -179,11 +231,8 @@ mod tests {
     /// nonce of zeroes as our boxes have, and no associated data.
     #[test]
     fn aes_256_gcm() {
-        let one_time = OneTime { okm: Zeroizing::new([0; 64]), bind: Vec::new() };
-        let seal = |message: &[u8]| {
-            let payload = Payload { msg: message, aad: &one_time.bind };
-            hex(&one_time.cipher().unwrap().encrypt(&[0; 12].into(), payload).unwrap())
-        };
+        let one_time = Key::from_bytes(&[0; 32]).unwrap();
+        let seal = |message: &[u8]| hex(&cipher(&one_time).unwrap().encrypt(&[0; 12].into(), message).unwrap());
         assert_eq!(seal(&[]), "530f8afbc74536b9a963b4f1c4cb738b");
         assert_eq!(seal(&[0; 16]), "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
     }
@@ -193,9 +242,9 @@ mod tests {
         let (key, context) =
             (Key::from_bytes(&[1; 32]).unwrap(), Context::Page { store: &[2; 16], owner: &[3; 16], page: 4 });
         let sealed = seal_with_salt(&key, 5, &context, b"value", &[6; 32]).unwrap();
-        let one_time = OneTime::derive(&key, &[1, 1, 0, 0, 0, 5], &[6; 32], &context).unwrap();
-        assert_eq!(commit_of(&sealed).unwrap(), one_time.commit());
-        assert_eq!(commit_of(&sealed[..70]).unwrap(), one_time.commit());
+        let one_time = OneTime::derive(&key, &[6; 32], &Bind::new(&[1, 1, 0, 0, 0, 5], &context)).unwrap();
+        assert_eq!(commit_of(&sealed).unwrap(), one_time.commit);
+        assert_eq!(commit_of(&sealed[..70]).unwrap(), one_time.commit);
         assert!(commit_of(&sealed[..69]).is_none() && commit_of(&[]).is_none());
     }
 }

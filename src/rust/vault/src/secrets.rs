@@ -2,9 +2,10 @@
 //! the rows, and whether it is the vault of one person or a store of many.
 use crate::index::{Index, Opened, OwnerKeys};
 use crate::key::{Id, Key, hex, random_id};
+use crate::locked::{Kept, Pool};
 use crate::name::close_matches;
 use crate::rows::{Rows, keys};
-use crate::sealed_box::{BoxError, Context, open, seal};
+use crate::sealed_box::{BoxError, Commit, Context, one_time_key, open_with, seal};
 use crate::secret::{Head, Ledger, Removal, Secret, Token, VersionHead};
 use crate::site::{Part, Site, commit_to};
 use crate::{Change, Error, Result, Retention, Summary, Value, Version};
@@ -22,7 +23,7 @@ pub(crate) struct Quota {
 
 /// How many bytes the records of one person have.
 #[derive(Clone, Copy)]
-struct Kept {
+struct Counted {
     quota: Quota,
     /// When the change began.
     before: u64,
@@ -40,7 +41,7 @@ pub(crate) struct Secrets {
     /// Whether removed secrets were purged.
     pub(crate) purged: bool,
     /// In a store.
-    kept: Option<Kept>,
+    kept: Option<Counted>,
 }
 
 impl Secrets {
@@ -64,7 +65,7 @@ impl Secrets {
                 kept
             }
         };
-        self.kept = Some(Kept { quota, before, now: before });
+        self.kept = Some(Counted { quota, before, now: before });
         Ok(())
     }
 
@@ -92,7 +93,7 @@ impl Secrets {
     /// Ends a change: what is over is purged, and the index written as the next in its sequence.
     pub(crate) fn end(&mut self, rows: &impl Rows) -> Result<()> {
         self.purge_due(rows)?;
-        if let Some(Kept { quota, before, now }) = self.kept {
+        if let Some(Counted { quota, before, now }) = self.kept {
             // Whoever has more already may have less.
             if now > quota.bytes && now > before {
                 return Err(Error::TooMany(format!(
@@ -118,7 +119,7 @@ impl Secrets {
         let mut found = Vec::new();
         let (site, user, keys) = (self.site.clone(), self.user, self.index.keys.clone());
         self.each_live(rows, |head, current, sealed| {
-            let value = unseal(&site, &user, &keys, head, current, sealed)?;
+            let value = Record::of(&site, &user, head, current).unseal(&keys, sealed)?;
             found.push(dressed(value, head, current, today));
             Ok(())
         })?;
@@ -128,13 +129,14 @@ impl Secrets {
 
     /// All live secrets as they are sealed, if they have no more than `most` bytes together, and what lies beside them does
     /// not take long to pass over.
-    pub(crate) fn sealed(&mut self, rows: &impl Rows, most: usize) -> Result<Option<Sealed>> {
+    pub(crate) fn sealed(&mut self, rows: &impl Rows, most: usize, pool: &Arc<Pool>) -> Result<Option<Sealed>> {
         let few = self.index.len() <= (most / ROOM_OF_ONE) as u64;
         let short = self.index.number(RECORD_BYTES).is_some_and(|bytes| bytes <= 10 * most as u64);
         if !(few && short) {
             return Ok(None);
         }
-        let mut found = Sealed { user: self.user, keys: self.index.keys.clone(), secrets: Vec::new(), bytes: 0 };
+        let keys = self.index.keys.clone();
+        let mut found = Sealed { user: self.user, keys, secrets: Vec::new(), one_time: None, bytes: 0 };
         self.each_live(rows, |head, current, sealed| {
             found.bytes += ROOM_OF_ONE + head.name.len() + sealed.len();
             if found.bytes <= most {
@@ -143,8 +145,17 @@ impl Secrets {
             }
             Ok(())
         })?;
+        if found.bytes > most {
+            return Ok(None);
+        }
         found.secrets.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        Ok((found.bytes <= most).then_some(found))
+        let one_time_key = |(head, sealed): &(Head, Box<[u8]>)| {
+            let current = head.current().ok_or_else(|| self.site.damaged("a secret has no version"))?;
+            Record::of(&self.site, &self.user, head, current).one_time_key(&found.keys, sealed)
+        };
+        let one_time = found.secrets.iter().map(one_time_key).collect::<Result<Vec<Key>>>()?;
+        found.one_time = pool.keep(&one_time);
+        Ok(Some(found))
     }
 
     /// Visits the current version of each live secret, with its sealed value. Rows of records lie in the order of secret
@@ -374,7 +385,7 @@ impl Secrets {
     fn value(&self, rows: &impl Rows, head: &Head, version: &VersionHead) -> Result<Value> {
         let key = keys::record(&self.user, &head.id, version.version);
         let sealed = rows.get(&key)?.ok_or_else(|| self.site.missing(Part::Value(&head.name, version.version)))?;
-        unseal(&self.site, &self.user, &self.index.keys, head, version, &sealed)
+        Record::of(&self.site, &self.user, head, version).unseal(&self.index.keys, &sealed)
     }
 
     /// Seals a value as the next version of a secret, and lets go of versions beyond what is kept.
@@ -386,7 +397,7 @@ impl Secrets {
         expires: Option<i32>,
         now: i64,
     ) -> Result<u64> {
-        if let Some(Kept { quota, .. }) = self.kept
+        if let Some(Counted { quota, .. }) = self.kept
             && head.versions.is_empty()
             && self.index.len() >= quota.secrets
         {
@@ -453,6 +464,8 @@ pub(crate) struct Sealed {
     keys: Arc<OwnerKeys>,
     /// By name. Of each the current version only.
     secrets: Vec<(Head, Box<[u8]>)>,
+    /// The one-time keys of the boxes, if there was a place for them.
+    one_time: Option<Kept>,
     /// How much memory it takes, about.
     pub(crate) bytes: usize,
 }
@@ -464,39 +477,68 @@ impl Sealed {
     /// One secret, if it is there.
     pub(crate) fn get(&self, site: &Site, name: &str, today: i64) -> Option<Result<Secret>> {
         let found = self.secrets.binary_search_by(|(head, _)| head.name.as_str().cmp(name));
-        found.ok().map(|i| self.open(site, &self.secrets[i], today))
+        found.ok().map(|i| self.open(site, i, self.one_time().get(i), today))
     }
 
     pub(crate) fn get_all(&self, site: &Site, today: i64) -> Result<Vec<Secret>> {
-        self.secrets.iter().map(|secret| self.open(site, secret, today)).collect()
+        let one_time = self.one_time();
+        (0..self.secrets.len()).map(|i| self.open(site, i, one_time.get(i), today)).collect()
     }
 
-    fn open(&self, site: &Site, (head, sealed): &(Head, Box<[u8]>), today: i64) -> Result<Secret> {
+    fn one_time(&self) -> Vec<Key> {
+        self.one_time.as_ref().map_or(Vec::new(), Kept::keys)
+    }
+
+    fn open(&self, site: &Site, i: usize, one_time: Option<&Key>, today: i64) -> Result<Secret> {
+        let (head, sealed) = &self.secrets[i];
         let current = head.current().ok_or_else(|| site.damaged("a secret has no version"))?;
-        Ok(dressed(unseal(site, &self.user, &self.keys, head, current, sealed)?, head, current, today))
+        let record = Record::of(site, &self.user, head, current);
+        let value = match one_time {
+            Some(one_time) => record.open(one_time, sealed)?,
+            None => record.unseal(&self.keys, sealed)?,
+        };
+        Ok(dressed(value, head, current, today))
     }
 
     #[cfg(test)]
     pub(crate) fn empty(bytes: usize) -> Sealed {
         let keys = OwnerKeys::new(&Key::from_bytes(&[1; 32]).unwrap(), 1).unwrap();
-        Sealed { user: [0; 16], keys, secrets: Vec::new(), bytes }
+        Sealed { user: [0; 16], keys, secrets: Vec::new(), one_time: None, bytes }
     }
 }
 
-/// The value in a box, which must be the very one that the index knows.
-fn unseal(
-    site: &Site,
-    user: &Id,
-    keys: &OwnerKeys,
-    head: &Head,
-    version: &VersionHead,
-    sealed: &[u8],
-) -> Result<Value> {
-    let part = Part::Value(&head.name, version.version);
-    site.check_expected(sealed, &version.commit, part)?;
-    let context = Context::Record { store: &site.store, user, secret: &head.id, version: version.version };
-    let plain = open(&keys.boxes, &context, sealed).map_err(|e| site.unsealed(part, e))?;
-    Value::from_record(&plain).ok_or_else(|| site.unsealed(part, BoxError::UnknownFormat))
+/// A version of a secret, and where its value belongs.
+struct Record<'h> {
+    site: &'h Site,
+    commit: &'h Commit,
+    part: Part<'h>,
+    context: Context<'h>,
+}
+
+impl<'h> Record<'h> {
+    fn of(site: &'h Site, user: &'h Id, head: &'h Head, version: &'h VersionHead) -> Record<'h> {
+        Record {
+            site,
+            commit: &version.commit,
+            part: Part::Value(&head.name, version.version),
+            context: Context::Record { store: &site.store, user, secret: &head.id, version: version.version },
+        }
+    }
+
+    /// The one-time key of its box, which must be the very one that the index knows.
+    fn one_time_key(&self, keys: &OwnerKeys, sealed: &[u8]) -> Result<Key> {
+        self.site.check_expected(sealed, self.commit, self.part)?;
+        one_time_key(&keys.boxes, &self.context, sealed).map_err(|e| self.site.unsealed(self.part, e))
+    }
+
+    fn open(&self, one_time: &Key, sealed: &[u8]) -> Result<Value> {
+        let plain = open_with(one_time, &self.context, sealed).map_err(|e| self.site.unsealed(self.part, e))?;
+        Value::from_record(&plain).ok_or_else(|| self.site.unsealed(self.part, BoxError::UnknownFormat))
+    }
+
+    fn unseal(&self, keys: &OwnerKeys, sealed: &[u8]) -> Result<Value> {
+        self.open(&self.one_time_key(keys, sealed)?, sealed)
+    }
 }
 
 impl Token {

@@ -197,6 +197,13 @@ pub(crate) enum Durability {
     Power,
 }
 
+/// What to do where another process has the lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    ForLock,
+    Never,
+}
+
 /// A connection that stays open, of a server: the database has a write-ahead log, so that reading goes on while
 /// something is written. Such a process must not fork (see above).
 pub(crate) struct Lasting {
@@ -230,24 +237,54 @@ impl Lasting {
 
     /// Writes all of what `act` does, or nothing of it.
     pub(crate) fn write<T>(
-        &self,
+        &mut self,
         durability: Durability,
         act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>,
     ) -> Result<T> {
-        let rows = self.rows();
+        self.write_unless_busy(durability, Wait::ForLock, act)?.ok_or_else(|| Error::Busy(self.path.clone()))
+    }
+
+    /// The same; nothing is done, and none is the answer, where another process has the lock and it is not to be waited for.
+    pub(crate) fn write_unless_busy<T>(
+        &mut self,
+        durability: Durability,
+        wait: Wait,
+        act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>,
+    ) -> Result<Option<T>> {
         // What a panic in `act` has left: nothing of it was answered.
         if !self.connection.is_autocommit() {
-            rows.batch("ROLLBACK")?;
+            self.rows().batch("ROLLBACK")?;
         }
-        rows.batch(match durability {
-            Durability::Process => "PRAGMA synchronous=NORMAL; BEGIN IMMEDIATE",
-            Durability::Power => "PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
-        })?;
+        match wait {
+            Wait::ForLock => self.begin(durability)?,
+            Wait::Never => {
+                self.wait_for_locks(false)?;
+                let begun = self.begin(durability);
+                self.wait_for_locks(true)?;
+                match begun {
+                    Err(Error::Busy(_)) => return Ok(None),
+                    other => other?,
+                }
+            }
+        }
+        let rows = self.rows();
         let answer = act(&rows).and_then(|answer| rows.batch("COMMIT").map(|()| answer));
         if answer.is_err() && !self.connection.is_autocommit() {
             rows.batch("ROLLBACK")?;
         }
-        answer
+        answer.map(Some)
+    }
+
+    fn begin(&self, durability: Durability) -> Result<()> {
+        self.rows().batch(match durability {
+            Durability::Process => "PRAGMA synchronous=NORMAL; BEGIN IMMEDIATE",
+            Durability::Power => "PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
+        })
+    }
+
+    fn wait_for_locks(&mut self, whether: bool) -> Result<()> {
+        let done = self.connection.busy_handler(whether.then_some(wait));
+        self.rows().check(done)
     }
 
     /// The write-ahead log as a file. SQLite keeps no locks on it, so that it can be closed again.

@@ -6,6 +6,7 @@ use crate::creation::{self, add_person};
 use crate::directory::{self, Directory, Fact, Listing};
 use crate::index::OwnerKeys;
 use crate::key::{Id, Key};
+use crate::locked::Pool;
 use crate::name::check_name;
 use crate::place::{Found, Kind, Place};
 use crate::platform::Lock;
@@ -57,6 +58,8 @@ pub struct Store {
     /// What brings the write-ahead log into the database, apart from whoever writes.
     checkpointer: Mutex<Lasting>,
     recall: Recall,
+    /// One-time keys of what it holds.
+    pool: Arc<Pool>,
     /// What the directory holds beside keys, by name.
     documents: RwLock<BTreeMap<String, Document>>,
     /// Keys of people who were here before.
@@ -139,6 +142,7 @@ impl Store {
             ahead,
             checkpointer: Mutex::new(checkpointer),
             recall: Recall::default(),
+            pool: Arc::default(),
             documents: RwLock::new(documents),
             people: RwLock::default(),
             cells: Mutex::new(cells),
@@ -211,7 +215,8 @@ impl Store {
             return Ok(Some(sealed));
         }
         let changes = self.recall.changes();
-        let sealed = self.read(person, |rows, secrets| secrets.sealed(rows, recall::MOST_OF_ONE))?.map(Arc::new);
+        let sealed =
+            self.read(person, |rows, secrets| secrets.sealed(rows, recall::MOST_OF_ONE, &self.pool))?.map(Arc::new);
         if let Some(sealed) = &sealed {
             self.recall.put(person, sealed.clone(), changes);
         }
@@ -236,10 +241,7 @@ impl Store {
 
     /// Does all of what `act` does, durably, or nothing of it.
     pub fn change<T>(&self, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
-        self.writing(|writer| self.change_now(writer, act))
-    }
-
-    fn change_now<T>(&self, writer: &mut Writer, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        let mut writer = lock(&self.writer);
         self.check_place()?;
         let now = (self.clock)();
         let log = writer.log;
@@ -259,7 +261,7 @@ impl Store {
             let answer = act(&mut transaction)?;
             Ok((answer, transaction.finish(log)?))
         })?;
-        self.set_head(writer, done.log);
+        self.set_head(&mut writer, done.log);
         // Before anybody is told.
         self.recall.forget(&done.changed);
         {

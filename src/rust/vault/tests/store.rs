@@ -4,7 +4,7 @@ mod common;
 use common::store::*;
 use common::*;
 use std::path::Path;
-use vault::{Change, Result, Store, Value, Vault};
+use vault::{Change, Result, Store, Value, Vault, hex};
 
 #[test]
 fn each_person_has_secrets_of_their_own() {

@@ -4,7 +4,7 @@ use common::store::*;
 use common::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
-use vault::{Event, Store};
+use vault::{Event, Store, hex};
 
 fn forgotten() -> Event {
     Event { who: "the server".into(), action: "events let go".into(), outcome: "ok".into(), ..Event::default() }

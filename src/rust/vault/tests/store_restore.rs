@@ -2,7 +2,7 @@
 mod common;
 use common::store::*;
 use common::*;
-use vault::{Restored, Store};
+use vault::{Restored, Store, hex};
 
 /// A store with two people and some events, its state, and then a later one of it.
 fn two_states() -> (Place, [Person; 2], State) {

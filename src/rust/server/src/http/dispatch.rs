@@ -1,9 +1,10 @@
 //! What is done for every request of the table: who asks is known before the body is read, which has an end in length and
 //! time; the work is done where it keeps nobody else waiting; and what is to be in the log is there before the answer leaves.
 use super::App;
-use super::route::{Handler, Input, Parameter, Told};
-use crate::identity::{Caller, Peer, authenticate};
+use super::route::{Handler, Input, Parameter};
+use crate::identity::{Caller, Peer, Refused, authenticate};
 use crate::problem::{Problem, Result};
+use crate::server::Telling;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, Query, RawPathParams, Request, State};
@@ -11,11 +12,13 @@ use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A request's body, in bytes.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -43,65 +46,76 @@ type PathParts = std::result::Result<RawPathParams, RawPathParamsRejection>;
 
 type Later = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// A place among the requests that are worked on. Work that goes on keeps it, whether or not anybody still waits.
-type Place = Arc<OwnedSemaphorePermit>;
+/// An answer, and what has to be in the log before it leaves.
+type Worked = (Result<Vec<u8>>, Telling);
 
 async fn dispatch(app: App, parts: PathParts, request: Request, served: Served) -> Response {
-    let Ok(place) = app.places.clone().try_acquire_owned() else {
-        return answered(Err(Problem::unavailable("the server has more to do than it can: try again")));
-    };
     let (head, body) = request.into_parts();
-    let server = app.server.clone();
-    let (answer, events) = work(Asked { app, head, parts, served }, body, &Arc::new(place)).await;
-    answered(server.tell(events).await.and(answer))
+    let worked = work(Asked { app, head, parts, served }, body).await;
+    answered(match worked {
+        Ok((answer, telling)) => telling.done().await.and(answer),
+        Err(problem) => Err(problem),
+    })
 }
 
-async fn work(asked: Asked, body: Body, place: &Place) -> Told {
+async fn work(asked: Asked, body: Body) -> Result<Worked> {
+    let places = asked.app.places.clone();
     let at_once = asked.is_known_from_memory();
     if !at_once && body.is_end_stream() {
         // There is nothing to wait for in between: going to another thread twice would cost as much as a read.
-        let all = move || match asked.caller() {
-            Ok(caller) => asked.answer(&caller, Bytes::new()),
-            Err(refused) => refused,
-        };
-        return aside(place, all).await.unwrap_or_else(failed);
+        return aside(&places, move || asked.all(Bytes::new())).await;
     }
     let (asked, caller) = if at_once {
-        match caught(|| asked.caller()) {
-            Ok(caller) => (asked, caller),
-            Err(problem) => return failed(problem),
-        }
+        let caller = caught(|| asked.caller())?;
+        (asked, caller)
     } else {
-        match aside(place, move || asked.caller().map(|caller| (asked, caller))).await {
-            Ok(Ok((asked, caller))) => (asked, Ok(caller)),
-            Ok(Err(refused)) => return refused,
-            Err(problem) => return failed(problem),
-        }
+        aside(&places, move || {
+            let caller = asked.caller();
+            (asked, caller)
+        })
+        .await?
     };
     let caller = match caller {
         Ok(caller) => caller,
-        Err(refused) => return refused,
+        Err(refused) => return Ok(asked.refused(refused)),
     };
-    let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return failed(Problem::too_large()),
-        Err(_) => return failed(Problem::bad("the body of the request did not come in time")),
-    };
-    let done = if asked.is_quick(&caller) {
-        caught(|| asked.answer(&caller, body))
-    } else {
-        aside(place, move || asked.answer(&caller, body)).await
-    };
-    done.unwrap_or_else(failed)
+    let (body, waited) = whole(body).await?;
+    if waited {
+        // Who asks may have been let go of since.
+        return aside(&places, move || asked.all(body)).await;
+    }
+    if asked.is_quick(&caller) {
+        // The log may be slow: what waits for it is bounded, too.
+        let place = place(&places)?;
+        let (answer, telling) = caught(|| asked.answer(&caller, body))?;
+        return Ok((answer, telling.with(place)));
+    }
+    aside(&places, move || asked.answer(&caller, body)).await
 }
 
-fn failed(problem: Problem) -> Told {
-    (Err(problem), Vec::new())
+/// The body, and whether it had to be waited for.
+async fn whole(body: Body) -> Result<(Bytes, bool)> {
+    let mut read = pin!(tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)));
+    let (read, waited) = match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+        Poll::Ready(read) => (read, false),
+        Poll::Pending => (read.await, true),
+    };
+    match read {
+        Ok(Ok(body)) => Ok((body, waited)),
+        Ok(Err(_)) => Err(Problem::too_large()),
+        Err(_) => Err(Problem::bad("the body of the request did not come in time")),
+    }
 }
 
-/// Does something where it keeps nobody else waiting.
-async fn aside<T: Send + 'static>(place: &Place, act: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let place = place.clone();
+/// A place among the requests that are worked on: how many those are is bounded.
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    let place = places.clone().try_acquire_owned();
+    place.map_err(|_| Problem::unavailable("the server has more to do than it can: try again"))
+}
+
+/// Does something where it keeps nobody else waiting. It is done, and keeps its place, even if nobody waits for it any more.
+async fn aside<T: Send + 'static>(places: &Arc<Semaphore>, act: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let place = place(places)?;
     let work = move || {
         let _place = place;
         act()
@@ -154,20 +168,31 @@ impl Asked {
         self.served.quick && caller.person.as_ref().is_some_and(|person| store.remembers(&person.id))
     }
 
-    fn caller(&self) -> std::result::Result<Caller, Told> {
+    fn caller(&self) -> std::result::Result<Caller, Refused> {
         let Some(ConnectInfo(peer)) = self.head.extensions.get::<ConnectInfo<Peer>>() else {
-            return Err(failed(Problem::internal("a connection without another end")));
+            return Err(Problem::internal("a connection without another end").into());
         };
         let may_appear = self.head.uri.path() != OWNER;
         authenticate(&self.app.server, &self.head.method, &self.head.headers, *peer, may_appear)
-            .map_err(|refused| (Err(refused.problem), refused.event.into_iter().collect()))
     }
 
-    fn answer(&self, caller: &Caller, body: Bytes) -> Told {
+    /// All there is to do.
+    fn all(&self, body: Bytes) -> Worked {
+        match self.caller() {
+            Ok(caller) => self.answer(&caller, body),
+            Err(refused) => self.refused(refused),
+        }
+    }
+
+    fn refused(&self, refused: Refused) -> Worked {
+        (Err(refused.problem), self.app.server.tell(refused.event))
+    }
+
+    fn answer(&self, caller: &Caller, body: Bytes) -> Worked {
         let server = &self.app.server;
         let (answer, mut events) = match self.input(body) {
             Ok(input) => (self.served.handler)(server, caller, input),
-            Err(problem) => failed(problem),
+            Err(problem) => (Err(problem), Vec::new()),
         };
         match &answer {
             Ok(_) => server.was_here(&caller.name),
@@ -179,7 +204,7 @@ impl Asked {
             }
             Err(_) => {}
         }
-        (answer, events)
+        (answer, server.tell(events))
     }
 
     fn input(&self, body: Bytes) -> Result<Input> {
@@ -194,21 +219,35 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::Semaphore;
 
     #[tokio::test]
-    async fn a_panic_tells_nothing_and_gives_the_place_back() {
+    async fn what_waits_is_bounded_and_a_panic_tells_nothing() {
         let places = Arc::new(Semaphore::new(1));
-        let place = Arc::new(places.clone().try_acquire_owned().unwrap());
-        assert_eq!(aside(&place, || 5).await.unwrap(), 5);
-        let aside = aside(&place, || -> u8 { panic!("a value") }).await.unwrap_err();
-        let caught = caught(|| -> u8 { panic!("a value") }).unwrap_err();
-        for problem in [aside, caught] {
+        assert_eq!(aside(&places, || 5).await.unwrap(), 5);
+        let aside_panics = aside(&places, || -> u8 { panic!("a value") }).await.unwrap_err();
+        let caught_panics = caught(|| -> u8 { panic!("a value") }).unwrap_err();
+        for problem in [aside_panics, caught_panics] {
             assert_eq!(problem.status, StatusCode::INTERNAL_SERVER_ERROR);
             assert!(!problem.message.contains("a value"));
         }
-        assert_eq!(places.available_permits(), 0);
-        drop(place);
-        assert_eq!(places.available_permits(), 1);
+        // The place was given back; while somebody has it, others are told to come again.
+        let held = place(&places).unwrap();
+        let refused = answered(aside(&places, Vec::new).await);
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key("retry-after"));
+        drop(held);
+        assert_eq!(answered(aside(&places, Vec::new).await).status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_there_is_not_waited_for() {
+        let (body, waited) = whole(Body::from("x")).await.unwrap();
+        assert!(body == "x" && !waited);
+        let later = futures_util::stream::once(async {
+            tokio::task::yield_now().await;
+            Ok::<_, std::convert::Infallible>("x")
+        });
+        let (body, waited) = whole(Body::from_stream(later)).await.unwrap();
+        assert!(body == "x" && waited);
     }
 }

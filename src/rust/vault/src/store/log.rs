@@ -4,7 +4,7 @@ use super::{Store, Writer};
 use crate::audit::{Batch, Event, Head};
 use crate::key::Id;
 use crate::rows::{Rows, keys};
-use crate::sqlite::Durability;
+use crate::sqlite::{Durability, Wait};
 use crate::sync::{lock, try_lock};
 use crate::{Error, Result};
 use std::pin::Pin;
@@ -22,6 +22,13 @@ const TOO_FAR_AHEAD: u64 = 8 * AHEAD;
 /// An event on its way into the audit log; ready once it survives the end of this process, or cannot be written.
 pub struct Recording(Arc<Batch>);
 
+impl Recording {
+    /// Whether it was written, or could not be.
+    pub fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+}
+
 impl Future for Recording {
     type Output = Result<()>;
 
@@ -31,7 +38,7 @@ impl Future for Recording {
 }
 
 impl Store {
-    /// Puts an event in the queue for the log. After that [`Store::write_submitted`] is to be called.
+    /// Puts an event in the queue for the log. Whoever does sees to it that it is written.
     pub fn submit(&self, event: Event) -> Recording {
         Recording(self.queue.put(Event { time: (self.clock)(), ..event }))
     }
@@ -41,21 +48,15 @@ impl Store {
         self.queue.len()
     }
 
-    /// Writes to the audit log what was submitted, all of it together, unless somebody is writing: they do it when they have
-    /// done. It waits for no other thread, and not for the disk.
-    pub fn write_submitted(&self) {
-        // Again after each turn: whoever submitted during it has left it to us.
-        while self.queue.len() > 0 {
-            let Some(mut writer) = try_lock(&self.writer) else { return };
-            self.write_batch(&mut writer);
-        }
+    /// Writes to the audit log what was submitted, all of it together, unless somebody else is writing; answers whether it
+    /// did. It waits for no other thread, and not for the disk.
+    pub fn try_write_submitted(&self) -> bool {
+        try_lock(&self.writer).is_some_and(|mut writer| self.write_batch(&mut writer, Wait::Never))
     }
 
-    /// Does what only one thread at a time may do, and what others have submitted meanwhile.
-    pub(super) fn writing<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> T {
-        let done = act(&mut lock(&self.writer));
-        self.write_submitted();
-        done
+    /// The same, when nobody else is writing any more.
+    pub fn write_submitted(&self) {
+        self.write_batch(&mut lock(&self.writer), Wait::ForLock);
     }
 
     /// Writes an event to the audit log: once this answers, it survives the end of this process, however it ends.
@@ -65,29 +66,38 @@ impl Store {
     /// `unavailable` if it was not written.
     pub fn record(&self, event: Event) -> Result<()> {
         let Recording(batch) = self.submit(event);
-        self.writing(|writer| {
-            // Whoever had the lock before may have written it.
-            if batch.outcome().is_none() {
-                self.write_batch(writer);
-            }
-        });
+        let mut writer = lock(&self.writer);
+        // Whoever had the lock before may have written it.
+        if batch.outcome().is_none() {
+            self.write_batch(&mut writer, Wait::ForLock);
+        }
+        drop(writer);
         batch.outcome().unwrap_or(Err(Error::Internal("a batch without an outcome")))
     }
 
-    fn write_batch(&self, writer: &mut Writer) {
-        let batch = self.queue.close();
-        let (events, head) = (batch.take(), writer.log);
-        if events.is_empty() {
-            return;
+    /// Writes what is in the queue; answers whether it did, or found that it can't be written.
+    fn write_batch(&self, writer: &mut Writer, wait: Wait) -> bool {
+        if self.queue.len() == 0 {
+            return true;
         }
-        let written = self
-            .check_place()
-            .and_then(|()| writer.connection.write(Durability::Process, |rows| self.log.append(rows, head, &events)));
+        let head = writer.log;
+        // Closed once it is certain that this thread writes.
+        let mut closed = None;
+        let written = self.check_place().and_then(|()| {
+            writer.connection.write_unless_busy(Durability::Process, wait, |rows| {
+                let batch = closed.insert(self.queue.close());
+                self.log.append(rows, head, &batch.take())
+            })
+        });
+        if matches!(written, Ok(None)) {
+            return false;
+        }
         let written = written.map(|head| {
             // Not in the anchor yet: the disk may not have it, and the anchor never leads. See `flush`.
-            self.set_head(writer, head);
+            head.map(|head| self.set_head(writer, head));
         });
-        batch.finish(&written);
+        closed.unwrap_or_else(|| self.queue.close()).finish(&written);
+        true
     }
 
     /// Brings what was written to the disk: the log, and then the anchor. Nobody who writes waits for it.
@@ -109,16 +119,16 @@ impl Store {
         if length()? < AHEAD || lock(&self.checkpointer).bring_in()? || length()? < TOO_FAR_AHEAD {
             return Ok(());
         }
-        self.writing(|_| lock(&self.checkpointer).bring_in().map(drop))
+        let _writer = lock(&self.writer);
+        lock(&self.checkpointer).bring_in().map(drop)
     }
 
     /// Writes a change in which nothing changes, to the disk: whether the log could be written.
     pub fn try_log(&self) -> Result<()> {
-        self.writing(|writer| {
-            self.check_place()?;
-            let head = writer.log;
-            writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[])).map(drop)
-        })
+        let mut writer = lock(&self.writer);
+        self.check_place()?;
+        let head = writer.log;
+        writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[])).map(drop)
     }
 
     /// The last events about a person, newest first, with their numbers.
@@ -145,25 +155,21 @@ impl Store {
         event.names.push(format!("events {first} to {last}"));
         let mut told = vec![event];
         loop {
-            let floor = self.writing(|writer| {
-                self.check_place()?;
-                let head = writer.log;
-                let head = writer.connection.write(Durability::Power, |rows| {
-                    let head = self.log.forget(rows, head, last, EVENTS_AT_ONCE)?;
-                    rows.put(keys::UNTIDY, &[])?;
-                    self.log.append(rows, head, &told)
-                })?;
-                self.set_head(writer, head);
-                self.untidy();
-                // The write is durable, and the anchor may lag.
-                let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
-                if head.floor >= last {
-                    let _ = writer.connection.checkpoint();
-                }
-                Ok(head.floor)
+            let mut writer = lock(&self.writer);
+            self.check_place()?;
+            let head = writer.log;
+            let head = writer.connection.write(Durability::Power, |rows| {
+                let head = self.log.forget(rows, head, last, EVENTS_AT_ONCE)?;
+                rows.put(keys::UNTIDY, &[])?;
+                self.log.append(rows, head, &told)
             })?;
             told.clear();
-            if floor >= last {
+            self.set_head(&mut writer, head);
+            self.untidy();
+            // The write is durable, and the anchor may lag.
+            let _ = self.raise(&[self.mark(self.log.owner(), head.last)]);
+            if head.floor >= last {
+                let _ = writer.connection.checkpoint();
                 return Ok(last + 1 - first);
             }
         }

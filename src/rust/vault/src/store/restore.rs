@@ -37,7 +37,7 @@ impl Store {
     pub fn accept_restore(home: impl Into<PathBuf>, even_damaged: bool, event: Event) -> Result<Option<Restored>> {
         let (place, _held) = hold(home.into())?;
         let _lock = place.lock_creation()?;
-        let connection = Lasting::open(&place.database())?;
+        let mut connection = Lasting::open(&place.database())?;
         // Until it is accepted, the files stay as they were put back.
         connection.leave_log(true)?;
         if !even_damaged && let Some(wrong) = connection.read(|rows| rows.integrity())? {

@@ -50,18 +50,17 @@ impl Store {
                 return Ok(false);
             }
         }
-        self.writing(|writer| {
-            self.check_place()?;
-            let begun = Instant::now();
-            let done = writer.connection.rewrite().and_then(|()| {
-                // Nobody writes between the two, so nothing that was destroyed since is forgotten.
-                writer.connection.write(Durability::Power, |rows| rows.delete(keys::UNTIDY))
-            });
-            let mut tidying = lock(&self.tidying);
-            tidying.wanted = done.is_err();
-            // One that fails is not tried again at once either.
-            tidying.not_before = Some(Instant::now() + (begun.elapsed() * REST).max(Duration::from_secs(1)));
-            done.map(|_| true)
-        })
+        let mut writer = lock(&self.writer);
+        self.check_place()?;
+        let begun = Instant::now();
+        let done = writer.connection.rewrite().and_then(|()| {
+            // Nobody writes between the two, so nothing that was destroyed since is forgotten.
+            writer.connection.write(Durability::Power, |rows| rows.delete(keys::UNTIDY))
+        });
+        let mut tidying = lock(&self.tidying);
+        tidying.wanted = done.is_err();
+        // One that fails is not tried again at once either.
+        tidying.not_before = Some(Instant::now() + (begun.elapsed() * REST).max(Duration::from_secs(1)));
+        done.map(|_| true)
     }
 }

@@ -189,10 +189,6 @@ pub fn key_of(rows: &Table, kind: u8) -> Vec<u8> {
     keys.remove(0)
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// Says on standard output, past the test runner's capture, that a test could not be made here.
 pub fn skipped(test: &str, reason: &str) {
     let _ = writeln!(std::io::stdout().lock(), "skipped: {test}: {reason}");
