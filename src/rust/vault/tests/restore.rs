@@ -1,7 +1,7 @@
 //! Older copies of the whole database, found by the anchor, and what becomes of a restore that is accepted.
 mod common;
-use common::hex;
 use common::*;
+use vault::hex;
 use vault::*;
 
 const COPY: usize = 128;
