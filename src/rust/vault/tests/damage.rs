@@ -1,11 +1,11 @@
 //! A database that somebody changed: every byte, and every row, deleted, swapped, added or put back from an older state.
 //! A read answers rightly or with an error: never a wrong value, never a wrong "not found".
 mod common;
-use common::hex;
 use common::*;
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::DirBuilderExt;
+use vault::hex;
 use vault::inside::{Context, Key, open, seal};
 use vault::*;
 

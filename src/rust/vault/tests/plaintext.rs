@@ -1,8 +1,8 @@
 //! What is secret is nowhere in clear: not in a file, not in an error, not in what is printed.
 mod common;
-use common::hex;
 use common::*;
 use std::path::Path;
+use vault::hex;
 use vault::*;
 
 const VALUE: &str = "tb4-value-that-is-searched-for";
