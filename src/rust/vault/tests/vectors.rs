@@ -275,7 +275,7 @@ fn told(number: u64, e: &Event) -> Json {
     json!({
         "number": number,
         "time": e.time,
-        "about": e.about.iter().map(|id| common::hex(id)).collect::<Vec<_>>(),
+        "about": e.about.iter().map(|id| vault::hex(id)).collect::<Vec<_>>(),
         "who": e.who,
         "behalf": e.behalf,
         "from": e.from,
