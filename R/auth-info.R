@@ -23,7 +23,7 @@
 #' work as on plain lists.
 #'
 #' Functions that look at how an object is built still find the values: `dput()`, `deparse()`,
-#' `unclass()`, `saveRDS()`, `save()`; and of a plain list *around* secrets `as.character()`, `paste()`,
+#' `unclass()`, `saveRDS()`, `save()`, `do.call(rbind.data.frame, secrets)`; and of a plain list *around* secrets `as.character()`, `paste()`,
 #' `toString()` and `unlist()`, and `format()` if the list lies in another list. What goes through the
 #' fields of a secret finds its value, as it should: `lapply(secret, identity)`, `rapply()`, `sapply()`.
 #'
@@ -126,6 +126,10 @@ os_login <- function(account = Sys.info()[["effective_user"]]) {
 `[[.dkusecrets_secrets` <- function(x, i, exact = TRUE) {
   absent <- length(i) == 0 || (length(i) == 1 && !is.na(i) &&
     if (is.character(i)) !i %in% names(x) else is.numeric(i) && i > length(x))
+  if (absent && is.character(i) && i %in% all_keys(x)) {
+    message <- sprintf("secrets are not found by name here: they are a list without names\n  dkuGetSecret(%s) reads it", quoted(i))
+    abort_dku("not_found", message, call = NULL)
+  }
   if (absent) {
     selected <- if (is.numeric(i) && length(i) == 1) length(x) else 0
     abort_dku("not_found", no_such_secret(selected, all_keys(x)), call = NULL)

@@ -1,6 +1,6 @@
 # Checks of arguments, one line each at the top of a function: they answer with the argument in the
 # form that Rust takes, or raise an error of class `dkusecrets_error_invalid_*`. No message shows
-# what was given, which may be a secret in the wrong place, only what kind of thing it is.
+# what was given, which may be a secret in the wrong place, only what kind of thing it is; but a number where one belongs.
 
 check_name <- function(x, call = sys.call(-1)) {
   if (missing(x) || !is_string(x)) {
@@ -35,7 +35,7 @@ check_flag <- function(x, arg, call = sys.call(-1)) {
 check_count <- function(x, arg, min = 0, max = 2^53, call = sys.call(-1)) {
   if (!is.numeric(x) || is.object(x) || length(x) != 1 || is.na(x) || x %% 1 != 0 || x < min || x > max) {
     range <- if (max < 2^53) sprintf("%d to %d", min, max) else sprintf("%d or more", min)
-    abort_argument(arg, paste("one whole number,", range), x, call)
+    abort_argument(arg, paste("one whole number,", range), x, call, number = TRUE)
   }
   as.double(x)
 }
@@ -47,6 +47,9 @@ check_date <- function(x, arg, call = sys.call(-1)) {
   }
   if (is_string(x) && grepl("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", x)) {
     x <- as.Date(x, optional = TRUE)
+    if (is.na(x)) {
+      abort_dku("invalid_argument", paste0("`", arg, "` is a date that no calendar has"), call = call)
+    }
   }
   if (!inherits(x, "Date") || length(x) != 1 || !is.finite(x)) {
     abort_argument(arg, "one date, as in \"2031-12-31\" or Sys.Date() + 90", x, call)
@@ -76,8 +79,10 @@ or_null <- function(x, check, ..., call = sys.call(-1)) {
   if (is.null(x)) NULL else check(x, ..., call = call)
 }
 
-abort_argument <- function(arg, wanted, x, call) {
-  abort_dku("invalid_argument", paste0("`", arg, "` must be ", wanted, ", not ", what_is(x)), call = call)
+# `number`: whether a number is shown as it is.
+abort_argument <- function(arg, wanted, x, call, number = FALSE) {
+  shown <- if (number && is.numeric(x) && !is.object(x) && length(x) == 1) format(x, digits = 15) else what_is(x)
+  abort_dku("invalid_argument", paste0("`", arg, "` must be ", wanted, ", not ", shown), call = call)
 }
 
 is_string <- function(x) {

@@ -10,13 +10,38 @@ unwrap <- function(x, call = sys.call(-1)) {
   if (!is.object(x) || !inherits(x, "dkusecrets_failure")) {
     return(x)
   }
+  code <- substitute(x)
+  if (is_busy(x) && is.call(code) && startsWith(as.character(code[[1]])[[1]], "rust_")) {
+    frame <- parent.frame()
+    x <- patiently(function() eval(code, frame), is_busy)
+    if (!inherits(x, "dkusecrets_failure")) {
+      return(x)
+    }
+  }
   fields <- unclass(x)
   more <- fields[setdiff(names(fields), c("kind", "message"))]
   message <- paste(c(fields$message, way_out(fields)), collapse = "\n  ")
   stop(dku_condition("error", fields$kind, message, more, call))
 }
 
-# What to do about a failure, in R's words: the vault knows no R function. NULL for nothing to add.
+is_busy <- function(x) {
+  inherits(x, "dkusecrets_failure") && identical(unclass(x)$kind, "busy")
+}
+
+# Asks Rust again for as long as another process has the vault, but no longer than a minute. Rust itself waits a quarter of a
+# second each time: here R can be interrupted. What was busy was not done, so nothing is done twice.
+patiently <- function(ask, is_busy) {
+  until <- proc.time()[["elapsed"]] + 60
+  repeat {
+    Sys.sleep(0)
+    answer <- ask()
+    if (!is_busy(answer) || proc.time()[["elapsed"]] >= until) {
+      return(answer)
+    }
+  }
+}
+
+# What to do about a failure, in R's words. NULL for nothing to add.
 way_out <- function(failure) {
   c(what_to_do(failure), if (!is.null(failure$server)) sprintf("%s was asked: %s", failure$server, failure$why))
 }
@@ -37,8 +62,16 @@ what_to_do <- function(failure) {
     } else if (!is.null(name)) {
       sprintf("dkuListSecrets() shows the names there are; dkuSetSecret(%s) stores one", quoted(name))
     },
-    exists = if (isTRUE(failure$removed)) sprintf("dkuPurgeSecret(%s) makes the name free", quoted(name)),
-    conflict = sprintf("dkuSecretVersions(%s) shows what happened", quoted(name)),
+    exists = if (is.null(name) && is.null(failure$server)) {
+      "dkuConfigureVault() changes how much it keeps"
+    } else if (isTRUE(failure$removed)) {
+      sprintf("dkuPurgeSecret(%s) makes the name free", quoted(name))
+    },
+    conflict = if (identical(failure$found, 0)) {
+      "dkuListSecrets() shows the names there are"
+    } else {
+      sprintf("dkuSecretVersions(%s) shows what happened", quoted(name))
+    },
     locked = "dkuUnlock() asks for the passphrase",
     rolled_back = "dkuAcceptRestore() accepts it",
     damaged = "dkuVaultInfo(verify = TRUE) looks at everything there is",
@@ -46,9 +79,14 @@ what_to_do <- function(failure) {
   )
 }
 
-# Marks that turn the direction of text would turn the rest of the line with them (UAX #9).
+# As Rust quotes names in its messages (error.rs).
 quoted <- function(name) {
-  encodeString(gsub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", name), quote = "\"")
+  encodeString(undirected(name), quote = "\"")
+}
+
+# Marks that turn the direction of text would turn the rest of the line with them (UAX #9).
+undirected <- function(text) {
+  gsub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
 }
 
 # An error found in R. `...` are named fields that a handler finds in the condition.
@@ -99,6 +137,7 @@ without_arguments <- function(call) {
 #' | `dkusecrets_error_locked` | the vault has a passphrase: [dkuUnlock()] |
 #' | `dkusecrets_error_rolled_back` | the database is not the copy last used here: [dkuAcceptRestore()] |
 #' | `dkusecrets_error_damaged` | part of the database is not what it must be, by damage or by someone's hand |
+#' | `dkusecrets_error_server_store` | a server's store lies where the vault should: ask the server ([dkuSetRemoteDSS()]) |
 #' | `dkusecrets_error_newer_format` | the vault was written by a newer version of the package |
 #' | `dkusecrets_error_busy` | another process has been writing for over a minute |
 #' | `dkusecrets_error_permission` | the operating system refused access to a file or directory |

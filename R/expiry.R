@@ -9,7 +9,11 @@ warn_expired <- function(name, day, once = FALSE, call = sys.call(-1)) {
     "the secret %s expired on %s\n  dkuSetSecret() stores a new value, dkuDescribeSecret() another date",
     quoted(name), format(day)
   )
-  if (identical(getOption("dkusecrets.expired"), "error")) {
+  wanted <- getOption("dkusecrets.expired", "warning")
+  if (!is_string(wanted) || !wanted %in% c("warning", "error")) {
+    abort_dku("invalid_argument", "options(dkusecrets.expired = ) must be \"warning\" or \"error\"", call = call)
+  }
+  if (wanted == "error") {
     abort_dku("expired", message, name = name, expires = day, call = call)
   }
   seen <- paste(format(day), name)

@@ -67,6 +67,10 @@ rust_rename <- function(name, new_name) .Call(wrap__rust_rename, name, new_name)
 #' @noRd
 rust_purge <- function(name) .Call(wrap__rust_purge, name)
 
+#' Writes the file anew if a purge could not.
+#' @noRd
+rust_tidy <- function() .Call(wrap__rust_tidy)
+
 #' Creates a vault; without a passphrase, with a key file.
 #' @noRd
 rust_create <- function(passphrase, keep_versions, keep_days) .Call(wrap__rust_create, passphrase, keep_versions, keep_days)
@@ -87,7 +91,7 @@ rust_lock <- function() .Call(wrap__rust_lock)
 #' @noRd
 rust_accept_restore <- function(even_damaged) .Call(wrap__rust_accept_restore, even_damaged)
 
-#' Opens everything there is; the number of values.
+#' Opens everything there is: how many values opened, NA if the vault did not, and what is wrong.
 #' @noRd
 rust_verify <- function() .Call(wrap__rust_verify)
 

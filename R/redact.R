@@ -12,7 +12,12 @@ format.dkusecrets_redacted <- function(x, ...) {
   }
   secrets <- x[["secrets"]]
   count <- if (is.null(secrets)) "not asked for" else length(secrets)
-  sprintf("<auth info of %s, secrets: %s>", quoted(x[["authIdentifier"]] %||% ""), count)
+  sprintf("<%s, secrets: %s>", whose(x), count)
+}
+
+# Of an auth info, or of a part of one that `[` made.
+whose <- function(x) {
+  if (is.null(x[["authIdentifier"]])) "part of an auth info" else paste("auth info of", quoted(x[["authIdentifier"]]))
 }
 
 #' @export
@@ -86,8 +91,8 @@ shown <- function(x, most = 20) {
   if (!inherits(x, "dkusecrets_secrets")) {
     secrets <- x[["secrets"]]
     return(c(
-      sprintf("<auth info of %s>", quoted(x[["authIdentifier"]] %||% "")),
-      if (is.null(secrets)) "secrets: not asked for" else shown(secrets)
+      sprintf("<%s>", whose(x)),
+      if (!is.null(secrets)) shown(secrets) else if (!is.null(x[["authIdentifier"]])) "secrets: not asked for"
     ))
   }
   keys <- vapply(as.list(x), function(secret) quoted(secret[["key"]] %||% ""), "")

@@ -11,7 +11,8 @@
 #' @section Expired secrets:
 #' The value of an expired secret is still returned, with a warning of class
 #' `dkusecrets_warning_expired` (fields `name` and `expires`). With
-#' `options(dkusecrets.expired = "error")` it is an error of class `dkusecrets_error_expired` instead.
+#' `options(dkusecrets.expired = "error")` it is an error of class `dkusecrets_error_expired` instead; any other value of
+#' that option but `"warning"` is refused when it would matter.
 #' @section Errors:
 #' * `dkusecrets_error_not_found`: no such secret. Its field `close` holds up to three similar names,
 #'   `removed` says whether [dkuRestoreSecret()] can bring it back.
@@ -42,7 +43,7 @@ dkuGetSecret <- function(name) {
     found <- perform("get", name = name)
   } else {
     # Here and not around the call, which takes a microsecond less: no failure is a string.
-    found <- unwrap(found)
+    found <- if (is_busy(found)) unwrap(rust_get_ascii(name)) else unwrap(found)
   }
   if (is.character(found)) {
     return(found)
@@ -150,7 +151,7 @@ ask_value <- function(name, call) {
 #' * `removed`: with `removed = TRUE` only: `POSIXct` in UTC, when it was removed; `NA` for a secret
 #'   that is there.
 #'
-#' Without secrets it has no rows and the same columns.
+#' Without secrets it has no rows and the same columns. Printed, a date that is over says so.
 #' @section Errors:
 #' Those of every function that opens a vault: see [dkusecrets-errors].
 #' @seealso [dkuSecretVersions()] for the history of one.
@@ -177,11 +178,17 @@ dkuListSecrets <- function(removed = FALSE) {
 #' @export
 print.dkusecrets_list <- function(x, ...) {
   if (nrow(x) == 0) {
-    cat("<no secrets: dkuSetSecret() stores one>\n")
+    cat("<no secrets in this list; dkuSetSecret() stores one>\n")
   } else {
     shown <- structure(x, class = "data.frame")
     times <- vapply(shown, inherits, NA, "POSIXct")
     shown[times] <- lapply(shown[times], format, "%Y-%m-%d %H:%M")
+    if (inherits(shown$expires, "Date")) {
+      expired <- !is.na(shown$expires) & shown$expires < as.Date(utc(as.double(Sys.time())))
+      shown$expires <- ifelse(is.na(shown$expires), "", paste0(format(shown$expires), ifelse(expired, " (expired)", "")))
+    }
+    texts <- vapply(shown, is.character, NA)
+    shown[texts] <- lapply(shown[texts], undirected)
     print(shown, ..., row.names = FALSE, right = FALSE, na.print = "")
   }
   invisible(x)

@@ -94,7 +94,11 @@ embedded <- function(what, a, call) {
     remove = unwrap(rust_remove(a$name, a$if_version), call),
     restore = unwrap(rust_restore(a$name, a$version), call),
     rename = unwrap(rust_rename(a$name, a$new_name), call),
-    purge = unwrap(rust_purge(a$name), call)
+    purge = {
+      purged <- unwrap(rust_purge(a$name), call)
+      unwrap(rust_tidy(), call)
+      purged
+    }
   )
 }
 

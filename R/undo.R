@@ -12,7 +12,8 @@
 #'   is there its older versions. What is destroyed is overwritten in the database file. Copies and
 #'   backups made before, and what a disk keeps of overwritten blocks, still hold it, encrypted.
 #'
-#' When the 30 days are over, a removed secret is destroyed at the next change of any secret.
+#' When the 30 days are over, a removed secret is destroyed at the next change of any secret. After something was destroyed the
+#' database file is written anew, as SQLite may have left copies in it; if that fails, the next change tries again.
 #'
 #' @inheritParams dkuSetSecret
 #' @param version The version to bring back, one whole number as [dkuSecretVersions()] shows it. `NULL`:
@@ -28,6 +29,8 @@
 #' @section Errors:
 #' * `dkusecrets_error_not_found`: no such secret, or no such version of it.
 #' * `dkusecrets_error_conflict`: the secret is not at `if_version`. Fields `expected` and `found`.
+#' * `dkusecrets_error_untidy`: `dkuPurgeSecret()` has destroyed what it should, which no longer can be read, but the file could
+#'   not be written anew, for a full disk perhaps.
 #' * `dkusecrets_error_invalid_argument`: among others, bringing back a secret that is there without
 #'   naming a version.
 #' * Those of every function that opens a vault: see [dkusecrets-errors].

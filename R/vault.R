@@ -2,9 +2,9 @@
 
 #' Where the vault is and how it is
 #'
-#' The first thing to look at, and to put into a bug report, when something is wrong. It holds no
-#' secret's name and no value, but paths, which may hold a login. It never fails: what is wrong is part of
-#' the answer.
+#' The first thing to look at, and to put into a bug report, when something is wrong. It holds no value, and no
+#' secret's name but, with `verify = TRUE`, those of secrets that are damaged; and paths, which may hold a login. It never
+#' fails: what is wrong is part of the answer.
 #'
 #' The vault's database lies in `tools::R_user_dir("dkusecrets", "data")`, its key and its anchor (by
 #' which an older copy of the database is noticed) in `tools::R_user_dir("dkusecrets", "config")`. The
@@ -16,7 +16,7 @@
 #' Where a server keeps the secrets (see [dkuSetRemoteDSS()]), it says which one, and why that one is asked.
 #'
 #' @param verify `TRUE` or `FALSE`: whether to decrypt everything there is and check the database's
-#'   structure. That takes some microseconds for each version of each secret. A server does that itself.
+#'   structure. Everything that is damaged is found, each part one of the `problems`. That takes some microseconds for each version of each secret. A server does that itself.
 #' @returns A list of class `dkusecrets_vault_info`. What could not be found out is `NA`.
 #' * `package`, `R`, `rust`, `sqlite`: versions; `rust` is the compiler's.
 #' * `database`, `config`, `key_file`: paths; `config` is the directory of key and anchor.
@@ -27,7 +27,7 @@
 #' * `file_bytes`: the size of the database in bytes; `file_system`: the kind it lies on.
 #' * `sequence`, `anchor_sequence`: how often it was written, and how often the anchor knows of.
 #' * `keep_versions`, `keep_days`: see [dkuConfigureVault()].
-#' * `verified`: with `verify = TRUE`, the number of values that were decrypted.
+#' * `verified`: with `verify = TRUE`, the number of values that could be decrypted.
 #' * `problems`: strings, none if all is well. Their names are the kinds of [dkusecrets-errors], or
 #'   `warning`.
 #'
@@ -48,25 +48,36 @@ dkuVaultInfo <- function(verify = FALSE) {
   if (!is.null(from)) {
     return(server_info(from))
   }
-  found <- unwrap(rust_info())
-  found$problems <- structure(found$problems, names = found$problem_kinds)
-  found$problem_kinds <- NULL
+  found <- vault_found()
   found$verified <- NA_real_
   if (verify) {
-    tryCatch(
-      found$verified <- unwrap(rust_verify()),
-      dkusecrets_error = function(cnd) {
-        kind <- sub("^dkusecrets_error_", "", class(cnd)[[1]])
-        if (!kind %in% names(found$problems)) {
-          found$problems[[kind]] <<- conditionMessage(cnd)
-        }
-      }
-    )
+    all <- patiently(function() unwrap(rust_verify()), is_held)
+    found$verified <- all$verified
+    new <- !all$problems %in% found$problems
+    found$problems <- c(found$problems, all$problems[new])
+    found$problem_kinds <- c(found$problem_kinds, all$problem_kinds[new])
   }
+  problems <- vapply(seq_along(found$problems), function(i) {
+    kind <- found$problem_kinds[[i]]
+    # What everything there is was looked at for already needs no such hint.
+    hint <- if (!(verify && kind == "damaged")) what_to_do(list(kind = kind))
+    paste(c(found$problems[[i]], hint), collapse = "\n  ")
+  }, "")
+  found$problems <- structure(problems, names = found$problem_kinds)
+  found$problem_kinds <- NULL
   structure(
     c(versions(), list(sqlite = found$sqlite), found[names(found) != "sqlite"]),
     class = "dkusecrets_vault_info"
   )
+}
+
+# The embedded vault as Rust describes it, once no other process keeps it from being looked at.
+vault_found <- function() {
+  patiently(function() unwrap(rust_info()), is_held)
+}
+
+is_held <- function(found) {
+  "busy" %in% found$problem_kinds
 }
 
 versions <- function() {
@@ -138,7 +149,7 @@ format.dkusecrets_vault_info <- function(x, ...) {
   count <- function(n, what) paste(n, if (n == 1) what else paste0(what, "s"))
   known <- function(value, ...) if (!is.na(value)) paste0(value, ...)
   state <- if (!x$exists) {
-    "none yet: dkuSetSecret() creates it"
+    if (length(x$problems)) "none found, see below" else "none yet: dkuSetSecret() creates it"
   } else if (x$locked) {
     "locked: dkuUnlock() unlocks it"
   } else if (!is.na(x$secrets)) {
@@ -180,15 +191,18 @@ print.dkusecrets_vault_info <- function(x, ...) {
 #' forgotten. The vault is unlocked for the R process that creates it.
 #'
 #' @param provider `"file"` or `"passphrase"`: where the root key comes from.
-#' @param passphrase One string of 8 characters or more (NIST SP 800-63B, section 5.1.1.2); several words
-#'   are better. With `NULL` it is asked for, twice.
+#' @param passphrase One string of 15 characters or more (NIST SP 800-63B-4, section 3.1.1.2, for a password that is the
+#'   only factor); several words are better. With `NULL` it is asked for, twice.
 #' @param keep_versions How many versions of each secret to keep, the current one included: one whole
 #'   number, 1 to 1000. In `dkuConfigureVault()`, `NULL` leaves it.
 #' @param keep_days For how many days a removed secret can be brought back: one whole number, 0 to
 #'   36500. In `dkuConfigureVault()`, `NULL` leaves it. Days in which the system's clock jumps ahead
 #'   count as one, so that a wrong clock destroys nothing.
 #' @param ... Nothing: a misspelt argument ends here, and not in an error of R's own that would show its value.
-#' @returns `NULL`, invisibly.
+#' @returns
+#' * `dkuCreateVault()`: `NULL`, invisibly.
+#' * `dkuConfigureVault()`: what is kept then, a list of `keep_versions` and `keep_days`, invisibly. Without arguments it
+#'   only reads, and creates no vault: where there is none, these are what a new one would keep.
 #' @section Errors:
 #' * `dkusecrets_error_exists`: there is a vault already.
 #' * `dkusecrets_error_invalid_argument`: an argument that cannot be, as a passphrase that is too short.
@@ -280,7 +294,7 @@ dkuUnlock <- function(passphrase = NULL, minutes = NULL, ...) {
   seconds <- or_null(minutes, check_minutes)
   check_embedded()
   if (is.null(passphrase)) {
-    found <- unwrap(rust_info())
+    found <- vault_found()
     if (identical(found$provider, "file")) {
       return(invisible())
     }
@@ -300,7 +314,7 @@ dkuLock <- function() {
 check_minutes <- function(x, call = sys.call(-1)) {
   # A keyring counts seconds in 32 bits.
   if (!is.numeric(x) || is.object(x) || length(x) != 1 || is.na(x) || x <= 0 || x * 60 >= 2^32) {
-    abort_argument("minutes", "one number greater than 0", x, call)
+    abort_argument("minutes", "one number greater than 0, at most 71582788", x, call, number = TRUE)
   }
   ceiling(x * 60)
 }

@@ -1,7 +1,9 @@
 """Many R processes on one vault, and R processes that are killed."""
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -53,12 +55,58 @@ def test_eight_processes_with_a_thousand_writes_each_lose_nothing(home):
     assert [finish(writer) for writer in writers] == [str(WRITES)] * WRITERS
     code = """
     for (secret in dkuGetAuthInfo(with_secrets = TRUE)$secrets) cat(secret$key, secret$value, sep = "=", "\n")
-    invisible(dkuVaultInfo(verify = TRUE)$problems)
+    stopifnot(length(dkuVaultInfo(verify = TRUE)$problems) == 0)
     """
     found = {line.rstrip("=") for line in finish(start(home, code)).splitlines()}
     expected = {f"counter-{me}={me} {WRITES}" for me in range(WRITERS)}
     expected |= {f"kept-{me}-{i}={me} {i}" for me in range(WRITERS) for i in range(100, WRITES + 1, 100)}
     assert found == expected
+
+
+@contextlib.contextmanager
+def held(home):
+    """The vault as another process has it that hangs in the middle of a write."""
+    with contextlib.closing(sqlite3.connect(home / "data/vault.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def started(process):
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.7)
+    assert process.poll() is None
+
+
+WAITING = {
+    "get": 'cat(dkuGetSecret("a"))',
+    "get a name that is not ASCII": 'cat(dkuGetSecret("\\u00e9"))',
+    "set": 'cat(dkuSetSecret("a", "new"))',
+    "remove": 'cat(is.null(dkuRemoveSecret("a")))',
+    "info": "cat(dkuVaultInfo(verify = TRUE)$verified)",
+}
+
+
+@pytest.mark.parametrize("code", WAITING.values(), ids=WAITING)
+def test_waiting_for_a_process_that_hangs_can_be_interrupted(home, code):
+    finish(start(home, 'dkuSetSecret("a", "old"); dkuSetSecret("\\u00e9", "old")'))
+    with held(home):
+        waiting = start(home, f'cat("begun\n"); {code}')
+        started(waiting)
+        begun = time.monotonic()
+        waiting.send_signal(signal.SIGINT)
+        out, _ = waiting.communicate(timeout=60)
+        assert time.monotonic() - begun < 2
+        assert waiting.returncode != 0 and out == ""
+    assert finish(start(home, 'cat(dkuGetSecret("a"), dkuSecretVersions("a")$version)')) == "old 1"
+
+
+@pytest.mark.parametrize("code", WAITING.values(), ids=WAITING)
+def test_waiting_ends_when_the_vault_is_free(home, code):
+    finish(start(home, 'dkuSetSecret("a", "old"); dkuSetSecret("\\u00e9", "old")'))
+    with held(home):
+        waiting = start(home, f'cat("begun\n"); {code}')
+        started(waiting)
+    assert finish(waiting) in ("old", "2", "TRUE")
 
 
 def test_a_killed_r_loses_no_acknowledged_write(home):

@@ -456,6 +456,12 @@ def no_slots(v, **_):
     v.put((b"\x01", b"\0"))
 
 
+@case("damaged", EVERYTHING)
+def seventeen_slots(v, **_):
+    slots = v.rows()[b"\x01"]
+    v.put((b"\x01", b"\x11" + slots[1:] * 17))
+
+
 @case("key_missing", EVERYTHING)
 def slot_with_another_key_id(v, **_):
     v.put((b"\x01", flip(v.rows()[b"\x01"], 5)))
@@ -689,12 +695,22 @@ def newest_copies_of_the_anchor_torn(v):
     v.anchor.write_bytes(cells)
 
 
+def sixteen_slots(v):
+    slots = v.rows()[b"\x01"]
+    v.put((b"\x01", b"\x10" + slots[1:] * 16))
+
+
+def row_of_something_destroyed(v):
+    v.put((b"\x0a", u64(3)))
+
+
 def anchor_with_its_cells_swapped(v):
     anchor = v.anchor.read_bytes()
     v.anchor.write_bytes(anchor[256:] + anchor[:256])
 
 
 SOUND = [record_of_no_secret, purged_record_put_back, newest_copies_of_the_anchor_torn, anchor_with_its_cells_swapped]
+SOUND += [sixteen_slots, row_of_something_destroyed]
 
 # R's answers, each a line of: what was asked, and "=" with the answer in hexadecimal or the kind of error.
 LOOK = r"""

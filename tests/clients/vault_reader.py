@@ -220,6 +220,8 @@ class Vault:
         row = Fields(self.row(b"\x01"))
         slots = row.sequence(lambda: (row.unsigned(), row.bytes(), row.bytes()))
         row.end()
+        if len(slots) > 16:
+            raise damaged("there are more slots than there may be")
         failed = damaged("there is no slot")
         for number, parameters, box in slots:
             digest = hashlib.sha256(parameters).digest()
@@ -306,7 +308,7 @@ def newest_mark(anchor, key, store, owner):
     marks = [
         (int.from_bytes(copy[36:44], "big"), copy[20:36])
         for copy in copies
-        if copy[4:20] == owner and hmac.compare_digest(copy[96:], anchor_mac(key, store, copy[:96]))
+        if copy[:20] == u32(1) + owner and hmac.compare_digest(copy[96:], anchor_mac(key, store, copy[:96]))
     ]
     return max(marks, default=None)
 

@@ -143,3 +143,22 @@ test_that("a thousand secrets come back whole, also when R collects garbage at e
   gctorture(FALSE)
   expect_identical(again$secrets, secrets)
 })
+
+test_that("a secret asked for by its name in the list is not said to be missing", {
+  local_vault()
+  dkuSetSecret("q", "v")
+  secrets <- dkuGetAuthInfo(TRUE)$secrets
+  cnd <- expect_error(secrets[["q"]], class = "dkusecrets_error_not_found")
+  expect_match(conditionMessage(cnd), "dkuGetSecret(\"q\") reads it", fixed = TRUE)
+  expect_no_match(conditionMessage(cnd), "no secret matched", fixed = TRUE)
+  expect_error(secrets[["r"]], "no secret matched; there are: \"q\"", class = "dkusecrets_error_not_found")
+})
+
+test_that("a part of an auth info names nobody", {
+  local_vault()
+  dkuSetSecret("q", "v")
+  info <- dkuGetAuthInfo(TRUE)
+  expect_identical(format(info["secrets"]), "<part of an auth info, secrets: 1>")
+  expect_identical(capture.output(info["secrets"])[[1]], "<part of an auth info>")
+  expect_identical(capture.output(info["groups"]), "<part of an auth info>")
+})

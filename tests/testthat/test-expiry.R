@@ -52,3 +52,26 @@ test_that("the last good day is good, by UTC", {
   expect_warning(dkuGetSecret("today"), NA)
   expect_warning(dkuGetSecret("yesterday"), class = "dkusecrets_warning_expired")
 })
+
+test_that("an option that says something else is refused", {
+  expired_vault()
+  for (nonsense in list("nonsense", 1, c("error", "error"), NA_character_)) {
+    withr::local_options(dkusecrets.expired = nonsense)
+    expect_error(dkuGetSecret("old"), "dkusecrets.expired", class = "dkusecrets_error_invalid_argument")
+    expect_error(dkuGetAuthInfo(TRUE), class = "dkusecrets_error_invalid_argument")
+  }
+  withr::local_options(dkusecrets.expired = "warning")
+  expect_warning(dkuGetSecret("old"), class = "dkusecrets_warning_expired")
+})
+
+test_that("the list says which dates are over", {
+  expired_vault()
+  dkuSetSecret("later", "v", expires = "2931-12-31")
+  shown <- capture.output(dkuListSecrets()[c("name", "expires")])
+  expect_match(shown, "old +2020-02-29 \\(expired\\)", all = FALSE)
+  expect_match(shown, "later +2931-12-31 *$", all = FALSE)
+  dkuSetSecret("never", "v")
+  shown <- capture.output(subset(dkuListSecrets(), name == "never", c("name", "expires")))
+  expect_match(shown, "^ *never *$", all = FALSE)
+  expect_s3_class(dkuListSecrets()$expires, "Date")
+})

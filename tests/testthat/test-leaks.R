@@ -57,7 +57,7 @@ ways_to_convert <- list(
 # What one tries to look at a list of records.
 ways_to_tabulate <- list(
   rbind = function(x) print(do.call(rbind, x)), cbind = function(x) print(do.call(cbind, x)),
-  rbind.data.frame = function(x) print(do.call(rbind, lapply(x, as.data.frame))),
+  `rbind as.data.frame` = function(x) print(do.call(rbind, lapply(x, as.data.frame))),
   c = function(x) print(do.call(c, unname(as.list(x)))), sapply = function(x) print(sapply(x, format))
 )
 
@@ -87,6 +87,12 @@ test_that("no way to show or to convert an object shows a value", {
   expect_hidden(ways_to_show(), objects)
   expect_hidden(ways_to_convert, objects)
   expect_hidden(ways_to_tabulate, list(secrets = objects$secrets, list = as.list(objects$secrets)))
+})
+
+# It builds a table of the fields without asking the object: SECURITY.md says so. Should it ever ask, the documents are wrong.
+test_that("rbind.data.frame() is known to show values", {
+  objects <- marked()
+  expect_match(output_of(print(do.call(rbind.data.frame, objects$secrets))), marker, fixed = TRUE)
 })
 
 test_that("nor if the object is in lists and data frames", {

@@ -134,6 +134,43 @@ test_that("removed secrets are listed if asked for", {
   expect_identical(is.na(all$removed), c(FALSE, TRUE))
 })
 
+test_that("an expected version of what is not there is a conflict that says so", {
+  home <- local_vault()
+  expect_snapshot(dkuSetSecret("a", "1", if_version = 1), error = TRUE)
+  expect_identical(list.files(home, recursive = TRUE, all.files = TRUE), character())
+  dkuSetSecret("a", "1", if_version = 0)
+  expect_snapshot(dkuSetSecret("a", "2", if_version = 0), error = TRUE)
+  expect_identical(dkuGetSecret("a"), "1")
+})
+
+test_that("what changes nothing writes nothing", {
+  local_vault()
+  dkuSetSecret("a", "1")
+  expect_unchanged({
+    dkuRenameSecret("a", "a")
+    dkuDescribeSecret("a")
+  })
+  expect_error(dkuRenameSecret("b", "b"), class = "dkusecrets_error_not_found")
+})
+
+test_that("names that turn text around, or quote, are shown so that they don't", {
+  local_vault()
+  name <- "a\u202eb\u2066\"c"
+  dkuSetSecret(name, "v", description = "d\u202ee")
+  for (cnd in list(
+    tryCatch(dkuGetSecret(paste0(name, "x")), error = identity),
+    tryCatch(dkuSetSecret(name, "v", if_version = 7), error = identity),
+    tryCatch(dkuRestoreSecret(name, 9), error = identity)
+  )) {
+    expect_match(conditionMessage(cnd), "\"a\ufffdb\ufffd\\\"c", fixed = TRUE)
+    expect_no_match(conditionMessage(cnd), "[\u202a-\u202e\u2066-\u2069]")
+  }
+  shown <- paste(capture.output(dkuListSecrets()), collapse = "")
+  expect_no_match(shown, "[\u202a-\u202e\u2066-\u2069]")
+  expect_match(shown, "d\ufffde", fixed = TRUE)
+  expect_identical(dkuListSecrets()$name, name)
+})
+
 test_that("the list prints well, also empty", {
   local_vault()
   expect_snapshot(dkuListSecrets())

@@ -65,3 +65,32 @@ test_that("purging destroys what is kept for undoing and nothing else", {
   expect_error(dkuRestoreSecret("a"), class = "dkusecrets_error_not_found")
   expect_identical(nrow(dkuListSecrets(removed = TRUE)), 0L)
 })
+
+test_that("a purge whose file cannot be written anew says so, and the next change does it", {
+  skip_if_not_installed("callr")
+  home <- local_vault()
+  dkuSetSecret("a", "v")
+  for (name in c("b", "c", "d")) dkuSetSecret(name, strrep("x", 1e6))
+  dkuRemoveSecret("a")
+  database <- dkuVaultInfo()$database
+  # The file may grow by a page; the journal of writing it anew is longer than that.
+  script <- withr::local_tempfile(fileext = ".R", lines = c(
+    "cnd <- tryCatch(dkusecrets::dkuPurgeSecret('a'), dkusecrets_error = identity)",
+    "cat(class(cnd)[[1]], conditionMessage(cnd), sep = '\\n')"
+  ))
+  limit <- sprintf(
+    "trap '' XFSZ; ulimit -f %d; exec %s %s", file.size(database) %/% 512 + 8,
+    shQuote(file.path(R.home("bin"), "Rscript")), shQuote(script)
+  )
+  said <- system2("sh", c("-c", shQuote(limit)), stdout = TRUE)
+  expect_identical(said[[1]], "dkusecrets_error_untidy")
+  expect_match(said[[2]], database, fixed = TRUE)
+  expect_error(dkuRestoreSecret("a"), class = "dkusecrets_error_not_found")
+  bytes <- function() readBin(database, "raw", file.size(database))
+  before <- bytes()
+  expect_error(dkuPurgeSecret("a"), class = "dkusecrets_error_not_found")
+  expect_false(identical(bytes(), before))
+  before <- bytes()
+  expect_error(dkuPurgeSecret("a"), class = "dkusecrets_error_not_found")
+  expect_identical(bytes(), before)
+})

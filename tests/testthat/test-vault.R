@@ -38,7 +38,8 @@ test_that("a vault is created once, with what it is to keep", {
   for (value in c("1", "2", "3")) dkuSetSecret("a", value)
   expect_identical(dkuSecretVersions("a")$version, c(3, 2))
   expect_error(dkuCreateVault(), class = "dkusecrets_error_exists")
-  expect_error(dkuCreateVault("passphrase", "long enough"), class = "dkusecrets_error_exists")
+  expect_error(dkuCreateVault("passphrase", "it is long enough"), class = "dkusecrets_error_exists")
+  expect_error(dkuCreateVault(), "dkuConfigureVault() changes how much it keeps", fixed = TRUE)
   expect_identical(dkuGetSecret("a"), "3")
 })
 
@@ -51,8 +52,38 @@ test_that("what is kept can be changed one by one", {
   expect_identical(keeps(), c(10, 90))
   dkuConfigureVault(keep_versions = 1)
   expect_identical(keeps(), c(1, 90))
-  dkuConfigureVault()
-  expect_identical(keeps(), c(1, 90))
+  before <- dkuVaultInfo()$sequence
+  expect_identical(
+    withVisible(dkuConfigureVault()), list(value = list(keep_versions = 1, keep_days = 90), visible = FALSE)
+  )
+  expect_identical(dkuVaultInfo()$sequence, before)
+})
+
+test_that("asking what is kept creates no vault", {
+  local_vault()
+  expect_identical(dkuConfigureVault(), list(keep_versions = 10, keep_days = 30))
+  expect_false(dkuVaultInfo()$exists)
+})
+
+test_that("a home that is not there is no vault that is none yet", {
+  withr::local_envvar(DKUSECRETS_HOME = "/nonexistent")
+  shown <- format(dkuVaultInfo())
+  expect_identical(shown[[1]], "vault     none found, see below")
+  expect_match(shown, "! path: /nonexistent does not exist", fixed = TRUE, all = FALSE)
+})
+
+test_that("an older copy is reported with the way out", {
+  home <- local_vault()
+  dkuSetSecret("a", "1")
+  database <- dkuVaultInfo()$database
+  backup <- withr::local_tempfile()
+  file.copy(database, backup)
+  dkuSetSecret("a", "2")
+  file.copy(backup, database, overwrite = TRUE)
+  for (problems in list(dkuVaultInfo()$problems, dkuVaultInfo(verify = TRUE)$problems)) {
+    expect_identical(names(problems), "rolled_back")
+    expect_match(problems[[1]], "dkuAcceptRestore() accepts it", fixed = TRUE)
+  }
 })
 
 test_that("a vault with a passphrase is locked, unlocked and locked again", {
@@ -109,6 +140,14 @@ test_that("a vault unlocked for a time is open to new processes of the same logi
   expect_error(dkuGetSecret("a"), class = "dkusecrets_error_locked")
 })
 
+test_that("a passphrase has 15 characters, as its help says", {
+  local_vault()
+  expect_error(dkuCreateVault("passphrase", strrep("\u00e9", 14)), "at least 15", class = "dkusecrets_error_invalid_argument")
+  expect_false(dkuVaultInfo()$exists)
+  dkuCreateVault("passphrase", strrep("\u00e9", 15))
+  expect_true(dkuVaultInfo()$exists)
+})
+
 test_that("a passphrase that cannot be is refused, and no vault is made", {
   local_vault()
   for (x in list("short", "", 1, NA, c("correct", "horse"))) {
@@ -134,22 +173,63 @@ test_that("without a vault there is nothing to unlock, and with a key file no ne
   expect_identical(dkuGetSecret("a"), "v")
 })
 
-test_that("a damaged copy is accepted only by who says so", {
-  home <- local_vault()
-  dkuSetSecret("a", "old")
-  old <- withr::local_tempfile()
+# The vault's database with values changed, of as many secrets: to tell them from other boxes, it is tried.
+damaged_values <- function(count) {
   database <- dkuVaultInfo()$database
-  file.copy(database, old)
-  dkuSetSecret("a", "new")
-  bytes <- readBin(old, "raw", file.size(old))
-  # What a record's box begins with: version, suite and epoch; the last one in the file is the value's.
-  at <- max(which(head(bytes, -5) == 1 & head(bytes[-1], -4) == 1 & bytes[-(1:5)] == 1))
-  bytes[at + 100] <- xor(bytes[at + 100], as.raw(1))
-  writeBin(bytes, database)
-  expect_error(dkuListSecrets(), class = "dkusecrets_error")
+  sound <- damaged <- readBin(database, "raw", file.size(database))
+  on.exit(writeBin(sound, database))
+  # What a box begins with: version, suite and epoch.
+  boxes <- which(head(sound, -5) == 1 & head(sound[-1], -4) == 1 & sound[-(1:5)] == 1)
+  for (at in boxes) {
+    tried <- damaged
+    tried[at + 100] <- xor(tried[at + 100], as.raw(1))
+    writeBin(tried, database)
+    problems <- dkuVaultInfo(verify = TRUE)$problems
+    if (length(problems) > 0 && all(grepl("the value of", problems, fixed = TRUE))) {
+      damaged <- tried
+      if (length(problems) == count) {
+        return(damaged)
+      }
+    }
+  }
+  stop("there are fewer values")
+}
+
+test_that("a damaged copy is accepted only by who says so", {
+  local_vault()
+  dkuSetSecret("a", "old")
+  database <- dkuVaultInfo()$database
+  damaged <- damaged_values(1)
+  expect_length(dkuVaultInfo(verify = TRUE)$problems, 0)
+  dkuSetSecret("b", "new")
+  writeBin(damaged, database)
+  expect_error(dkuListSecrets(), class = "dkusecrets_error_rolled_back")
   before <- unname(tools::md5sum(database))
   expect_error(dkuAcceptRestore(), class = "dkusecrets_error_damaged")
   expect_identical(unname(tools::md5sum(database)), before)
+  expect_true(dkuAcceptRestore(damaged = TRUE))
+  expect_false(dkuAcceptRestore(damaged = TRUE))
+  # What can be read and written still can.
+  expect_identical(dkuListSecrets()$name, "a")
+  dkuSetSecret("b", "whole")
+  expect_identical(dkuGetSecret("b"), "whole")
+  expect_error(dkuGetSecret("a"), "dkuVaultInfo\\(verify = TRUE\\)", class = "dkusecrets_error_damaged")
+  problems <- dkuVaultInfo(verify = TRUE)$problems
+  expect_identical(names(problems), "damaged")
+  expect_match(problems[[1]], "the value of \"a\" (version 1) was changed", fixed = TRUE)
+})
+
+test_that("verifying finds all that is damaged, and without it no name is told", {
+  local_vault()
+  for (name in c("name-1", "name-2", "name-3")) dkuSetSecret(name, paste("value of", name))
+  writeBin(damaged_values(2), dkuVaultInfo()$database)
+  found <- dkuVaultInfo(verify = TRUE)
+  expect_identical(names(found$problems), c("damaged", "damaged"))
+  expect_identical(found$verified, 1)
+  expect_length(unique(regmatches(found$problems, regexpr("name-[123]", found$problems))), 2)
+  # Who has looked at everything need not be told to.
+  expect_no_match(found$problems, "verify = TRUE", fixed = TRUE)
+  expect_length(dkuVaultInfo()$problems, 0)
 })
 
 test_that("an older copy of the database is found, and accepted by name", {

@@ -10,7 +10,13 @@ use crate::reply::{Failure, reply};
 use crate::secret_list::secret_list;
 use extendr_api::prelude::*;
 use std::time::Duration;
-use vault::{Change, NewSlot, Retention, Secret, Summary, Value, Vault, Version};
+use vault::{Change, Error, NewSlot, Retention, Secret, Summary, Value, Vault, Version};
+
+/// The caller's vault. R asks again while another process has it, and can be interrupted in between (`unwrap()` in
+/// R/conditions.R).
+fn vault() -> Vault {
+    Vault::of_caller().impatient()
+}
 
 /// Versions of the Rust side.
 /// @noRd
@@ -63,7 +69,7 @@ fn rust_elsewhere() -> Robj {
 }
 
 fn get(name: &str) -> std::result::Result<Robj, Failure> {
-    let found = Vault::of_caller().get(name)?;
+    let found = vault().get(name)?;
     Ok(match found.expires.filter(|_| found.expired) {
         None => found.value.expose().into_robj(),
         Some(day) => list!(value = found.value.expose(), expired = f64::from(day)).into_robj(),
@@ -75,7 +81,7 @@ fn get(name: &str) -> std::result::Result<Robj, Failure> {
 #[extendr]
 fn rust_get_all() -> Robj {
     reply(|| {
-        let all: Vec<Secret> = Vault::of_caller().get_all()?;
+        let all: Vec<Secret> = vault().get_all()?;
         let expired: Vec<&Secret> = all.iter().filter(|s| s.expired).collect();
         Ok(list!(
             secrets = secret_list(&all),
@@ -90,7 +96,7 @@ fn rust_get_all() -> Robj {
 #[extendr]
 fn rust_list() -> Robj {
     reply(|| {
-        let all: Vec<Summary> = Vault::of_caller().list()?;
+        let all: Vec<Summary> = vault().list()?;
         Ok(list!(
             name = all.iter().map(|s| s.name.as_str()).collect_robj(),
             description = all.iter().map(|s| s.description.as_str()).collect_robj(),
@@ -108,7 +114,7 @@ fn rust_list() -> Robj {
 #[extendr]
 fn rust_versions(name: Robj) -> Robj {
     reply(|| {
-        let all: Vec<Version> = Vault::of_caller().versions(text(&name, "name")?)?;
+        let all: Vec<Version> = vault().versions(text(&name, "name")?)?;
         Ok(list!(
             version = all.iter().map(|v| v.version as f64).collect_robj(),
             created = all.iter().map(|v| seconds(v.created)).collect_robj(),
@@ -130,7 +136,7 @@ fn rust_set(name: Robj, value: Robj, description: Robj, expires: Robj, if_versio
         };
         // A copy: R may have to make room for the value, and a string that R makes when it is asked for can move.
         let name = text(&name, "name")?.to_owned();
-        Ok(Vault::of_caller().set(&name, &self::value(&value)?, &change)? as f64)
+        Ok(vault().set(&name, &self::value(&value)?, &change)? as f64)
     })
 }
 
@@ -142,7 +148,7 @@ fn rust_set_ascii(name: Robj, value: Robj) -> Robj {
     // A copy of the name, as above.
     reply(|| match (text(&name, "name").map(str::to_owned), text(&value, "value")) {
         (Ok(name), Ok(text)) if name.is_ascii() && text.is_ascii() && elsewhere().is_none() => {
-            Ok((Vault::of_caller().set(&name, &Value::new(text.as_bytes())?, &Change::default())? as f64).into_robj())
+            Ok((vault().set(&name, &Value::new(text.as_bytes())?, &Change::default())? as f64).into_robj())
         }
         _ => Ok(().into_robj()),
     })
@@ -155,7 +161,7 @@ fn rust_describe(name: Robj, description: Robj, expires: Robj) -> Robj {
     reply(|| {
         let description = optional_text(&description, "description")?;
         let change = Change { description, expires: expiry(&expires)?, if_version: None };
-        Ok(Vault::of_caller().describe(text(&name, "name")?, &change)?)
+        Ok(vault().describe(text(&name, "name")?, &change)?)
     })
 }
 
@@ -163,14 +169,14 @@ fn rust_describe(name: Robj, description: Robj, expires: Robj) -> Robj {
 /// @noRd
 #[extendr]
 fn rust_remove(name: Robj, if_version: Robj) -> Robj {
-    reply(|| Ok(Vault::of_caller().remove(text(&name, "name")?, optional_number(&if_version, "if_version")?)?))
+    reply(|| Ok(vault().remove(text(&name, "name")?, optional_number(&if_version, "if_version")?)?))
 }
 
 /// Brings back a removed secret or an older version; the version that is current then.
 /// @noRd
 #[extendr]
 fn rust_restore(name: Robj, version: Robj) -> Robj {
-    reply(|| Ok(Vault::of_caller().restore(text(&name, "name")?, optional_number(&version, "version")?)? as f64))
+    reply(|| Ok(vault().restore(text(&name, "name")?, optional_number(&version, "version")?)? as f64))
 }
 
 /// Gives a secret another name.
@@ -179,7 +185,7 @@ fn rust_restore(name: Robj, version: Robj) -> Robj {
 fn rust_rename(name: Robj, new_name: Robj) -> Robj {
     reply(|| {
         let name = text(&name, "name")?.to_owned();
-        Ok(Vault::of_caller().rename(&name, text(&new_name, "new_name")?)?)
+        Ok(vault().rename(&name, text(&new_name, "new_name")?)?)
     })
 }
 
@@ -187,7 +193,14 @@ fn rust_rename(name: Robj, new_name: Robj) -> Robj {
 /// @noRd
 #[extendr]
 fn rust_purge(name: Robj) -> Robj {
-    reply(|| Ok(Vault::of_caller().purge(text(&name, "name")?)? as f64))
+    reply(|| Ok(vault().purge(text(&name, "name")?)? as f64))
+}
+
+/// Writes the file anew if a purge could not.
+/// @noRd
+#[extendr]
+fn rust_tidy() -> Robj {
+    reply(|| Ok(vault().tidy()?))
 }
 
 /// Creates a vault; without a passphrase, with a key file.
@@ -196,7 +209,7 @@ fn rust_purge(name: Robj) -> Robj {
 fn rust_create(passphrase: Robj, keep_versions: Robj, keep_days: Robj) -> Robj {
     reply(|| {
         let retention = retention(&keep_versions, &keep_days)?;
-        let vault = Vault::of_caller();
+        let vault = vault();
         if passphrase.is_null() {
             return Ok(vault.create(&NewSlot::KeyFile, retention)?);
         }
@@ -211,7 +224,7 @@ fn rust_configure(keep_versions: Robj, keep_days: Robj) -> Robj {
     reply(|| {
         let versions = optional_number(&keep_versions, "keep_versions")?;
         let days = optional_number(&keep_days, "keep_days")?;
-        let now = Vault::of_caller().configure(versions, days)?;
+        let now = vault().configure(versions, days)?;
         Ok(list!(keep_versions = now.versions, keep_days = now.days))
     })
 }
@@ -222,7 +235,7 @@ fn rust_configure(keep_versions: Robj, keep_days: Robj) -> Robj {
 fn rust_unlock(passphrase: Robj, seconds: Robj) -> Robj {
     reply(|| {
         let time = optional_number(&seconds, "seconds")?.map(Duration::from_secs);
-        Ok(Vault::of_caller().unlock(&self::passphrase(&passphrase)?, time)?)
+        Ok(vault().unlock(&self::passphrase(&passphrase)?, time)?)
     })
 }
 
@@ -230,21 +243,31 @@ fn rust_unlock(passphrase: Robj, seconds: Robj) -> Robj {
 /// @noRd
 #[extendr]
 fn rust_lock() -> Robj {
-    reply(|| Ok(Vault::of_caller().lock()?))
+    reply(|| Ok(vault().lock()?))
 }
 
 /// Accepts a restored database; whether there was anything to accept.
 /// @noRd
 #[extendr]
 fn rust_accept_restore(even_damaged: Robj) -> Robj {
-    reply(|| Ok(Vault::of_caller().accept_restore(even_damaged.as_bool() == Some(true))?))
+    reply(|| Ok(vault().accept_restore(even_damaged.as_bool() == Some(true))?))
 }
 
-/// Opens everything there is; the number of values.
+/// Opens everything there is: how many values opened, NA if the vault did not, and what is wrong.
 /// @noRd
 #[extendr]
 fn rust_verify() -> Robj {
-    reply(|| Ok(Vault::of_caller().verify()? as f64))
+    reply(|| {
+        let (values, wrong) = match vault().look_at_everything() {
+            Ok((values, wrong)) => (Some(values as f64), wrong),
+            Err(error) => (None, vec![error]),
+        };
+        Ok(list!(
+            verified = values,
+            problem_kinds = wrong.iter().map(Error::kind).collect_robj(),
+            problems = wrong.iter().map(Error::to_string).collect_robj()
+        ))
+    })
 }
 
 /// Where the vault is and how it is. What could not be found out is NA.
@@ -252,7 +275,7 @@ fn rust_verify() -> Robj {
 #[extendr]
 fn rust_info() -> Robj {
     reply(|| {
-        let info = Vault::of_caller().info();
+        let info = vault().info();
         Ok(list!(
             database = path(info.database),
             config = path(info.config),
@@ -307,6 +330,7 @@ extendr_module! {
     fn rust_restore;
     fn rust_rename;
     fn rust_purge;
+    fn rust_tidy;
     fn rust_create;
     fn rust_configure;
     fn rust_unlock;

@@ -33,6 +33,36 @@ fn functions_take_and_return_robj() {
     }
 }
 
+/// A class of error that R can meet has a line in the documentation.
+#[test]
+fn every_kind_of_error_is_documented() {
+    let mut documented = String::new();
+    let mut kinds: Vec<String> = Vec::new();
+    for file in read_dir(Path::new(CRATE).join("../../../R")).unwrap() {
+        for line in read_to_string(file.unwrap().path()).unwrap().lines() {
+            match line.strip_prefix("#'") {
+                Some(help) => documented += help,
+                None => {
+                    kinds.extend(line.split("abort_dku(\"").skip(1).filter_map(|s| Some(s.split_once('"')?.0.into())))
+                }
+            }
+        }
+    }
+    let error = read_to_string(Path::new(CRATE).join("../vault/src/error.rs")).unwrap();
+    let (_, function) = error.split_once("pub fn kind(&self)").unwrap();
+    let (function, _) = function.split_once("\n    }\n").unwrap();
+    let of_vault: Vec<String> = function.split("=> \"").skip(1).map(|s| s.split_once('"').unwrap().0.into()).collect();
+    assert!(of_vault.len() > 20 && kinds.len() > 20, "{of_vault:?} {kinds:?}");
+    // Of a server's store alone.
+    kinds.extend(of_vault.into_iter().filter(|kind| !["in_use", "no_person"].contains(&kind.as_str())));
+    for kind in kinds {
+        assert!(
+            documented.contains(&format!("dkusecrets_error_{kind}`")),
+            "no help page tells of dkusecrets_error_{kind}"
+        );
+    }
+}
+
 /// Clippy has the same list (clippy.toml), but cannot tell our text from what `#[extendr]` expands to.
 #[test]
 fn nothing_raises_or_catches_r_errors() {

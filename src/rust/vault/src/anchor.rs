@@ -47,9 +47,12 @@ impl Mark {
         Ok(copy)
     }
 
-    /// The mark of a copy that is genuine.
+    /// The mark of a copy that is genuine, and of this format: a later one may mean something else by its fields.
     fn decode(site: &Site, key: &Key, copy: &[u8; COPY]) -> Option<Mark> {
         mac(site, key, &copy[..FIELDS]).ok()?.verify_slice(&copy[FIELDS..]).ok()?;
+        if copy[..4] != FORMAT.to_be_bytes() {
+            return None;
+        }
         Some(Mark {
             owner: copy[4..20].try_into().ok()?,
             incarnation: copy[20..36].try_into().ok()?,
@@ -130,7 +133,7 @@ pub(crate) fn reset(site: &Site, key: &Key, place: &Place, marks: &[Mark]) -> Re
         return establish(site, key, place, marks);
     };
     // In place, so that everyone who waits for its lock waits for the same file.
-    platform::wait_for_lock(&file, &path, Duration::from_secs(60))?;
+    place.wait_for(&file, &path)?;
     let bytes = cells(site, key, marks)?;
     let written = file.set_len(bytes.len() as u64).and_then(|()| platform::write_at(&file, &bytes, 0));
     written.and_then(|()| file.sync_all()).map_err(|e| Error::io("write", &path, e))
@@ -250,6 +253,24 @@ mod tests {
             platform::write_at(&file, &cell, 0).unwrap();
             let cells = Cells::open(&site, &key, &place).unwrap().unwrap();
             assert_eq!(told(cells.mark(&owner)), expected, "{vector}");
+        }
+    }
+
+    /// A copy that a later version has written, its MAC right, says nothing here.
+    #[test]
+    fn a_copy_of_another_format_counts_as_none() {
+        let site = Site { database: "/nowhere".into(), store: [1; 16], incarnation: [2; 16] };
+        let key = Key::random().unwrap();
+        let mark = |sequence| Mark { owner: [3; 16], incarnation: [2; 16], sequence };
+        let [known, mut other] = [mark(4), mark(5)].map(|mark| mark.encode(&site, &key).unwrap());
+        let found = |copies: [[u8; COPY]; 2]| newest(&site, &key, &[3; 16], &copies.concat()).map(|(_, m)| m.sequence);
+        assert_eq!(found([known, other]), Some(5));
+        for format in [0, 2, 1 << 24] {
+            other[..4].copy_from_slice(&u32::to_be_bytes(format));
+            let mac = mac(&site, &key, &other[..FIELDS]).unwrap().finalize().into_bytes();
+            other[FIELDS..].copy_from_slice(&mac);
+            assert_eq!(found([known, other]), Some(4), "{format}");
+            assert_eq!(found([other, other]), None, "{format}");
         }
     }
 }

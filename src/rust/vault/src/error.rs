@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// No live secret has this name.
-    #[error("there is no secret named \"{name}\"{}", not_found_hint(close, *removed))]
+    #[error("there is no secret named {}{}", quoted(name), not_found_hint(close, *removed))]
     NotFound {
         /// The name that was asked for.
         name: String,
@@ -19,7 +19,7 @@ pub enum Error {
         removed: bool,
     },
     /// The secret exists, this version of it does not (or no longer).
-    #[error("the secret \"{name}\" has no version {version}; kept are: {kept}")]
+    #[error("the secret {} has no version {version}; kept are: {kept}", quoted(name))]
     NoVersion {
         /// The secret's name.
         name: String,
@@ -29,17 +29,15 @@ pub enum Error {
         kept: String,
     },
     /// The new name is taken, by a live secret or by a removed one that can still be restored.
-    #[error("the name \"{name}\" is taken by {}", if *removed { "a removed secret that can still be restored; purge it first, or choose another name" } else { "another secret; choose another name, or remove and purge that one first" })]
+    #[error("the name {} is taken by {}", quoted(name), if *removed { "a removed secret that can still be restored; purge it first, or choose another name" } else { "another secret; choose another name, or remove and purge that one first" })]
     Exists {
         /// The name that is taken.
         name: String,
         /// Whether it is taken by a removed secret.
         removed: bool,
     },
-    /// Somebody else was faster: the secret's version is not the one that was expected.
-    #[error(
-        "the secret \"{name}\" is at version {found}, not {expected} (0 means: no such secret): somebody changed it; read it again and decide anew"
-    )]
+    /// The secret's version is not the one that was expected: somebody else was faster, perhaps.
+    #[error("{}", conflict(name, *expected, *found))]
     Conflict {
         /// The secret's name.
         name: String,
@@ -144,6 +142,14 @@ pub enum Error {
     /// Another process has the store of a server open.
     #[error("the store {} is in use by another process, which must be stopped first: one at a time has it", .0.display())]
     InUse(PathBuf),
+    /// What was destroyed is out of reach, and the file could not be written anew: the next change tries again.
+    #[error("what was destroyed can't be read any more, but copies of it that SQLite made may still lie, encrypted, in {}, which could not be written anew: {why}. The next change of any secret tries again", path.display())]
+    Untidy {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Another process held the vault for too long.
     #[error("the vault {} is busy: another process is writing to it and did not finish in time; try again, or look for a process that hangs", .0.display())]
     Busy(PathBuf),
@@ -208,6 +214,7 @@ impl Error {
             Error::RolledBack { .. } => "rolled_back",
             Error::ServerStore(_) => "server_store",
             Error::InUse(_) => "in_use",
+            Error::Untidy { .. } => "untidy",
             Error::Busy(_) => "busy",
             Error::NoSpace(_) => "no_space",
             Error::ReadOnly { .. } => "read_only",
@@ -233,13 +240,40 @@ impl Error {
     }
 }
 
+/// A name as messages show it. Marks that turn the direction of text would turn the rest of the line with them (UAX #9), and
+/// a quote could end the name before its time.
+pub(crate) fn quoted(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len() + 2);
+    shown.push('"');
+    for c in name.chars() {
+        match c {
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.push('\u{fffd}'),
+            '"' | '\\' => shown.extend(['\\', c]),
+            c => shown.push(c),
+        }
+    }
+    shown.push('"');
+    shown
+}
+
+fn conflict(name: &str, expected: u64, found: u64) -> String {
+    let name = quoted(name);
+    match (expected, found) {
+        (_, 0) => format!("there is no secret named {name}, and version {expected} of it was expected"),
+        (0, _) => format!("there is a secret named {name} already, at version {found}, and none was expected"),
+        _ => format!(
+            "the secret {name} is at version {found}, not {expected}: somebody changed it; read it again and decide anew"
+        ),
+    }
+}
+
 fn not_found_hint(close: &[String], removed: bool) -> String {
     if removed {
         return ": it was removed and can still be restored".into();
     }
     match close {
         [] => String::new(),
-        names => format!("; close to it: {}", names.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ")),
+        names => format!("; close to it: {}", names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -257,6 +291,26 @@ fn other_keys(others: &[PathBuf]) -> String {
 mod tests {
     use super::*;
     use std::io;
+
+    #[test]
+    fn names_are_quoted_in_every_message() {
+        assert_eq!(quoted("a \u{e9} b"), "\"a \u{e9} b\"");
+        assert_eq!(quoted("a\"b\\"), "\"a\\\"b\\\\\"");
+        let name = String::from("a\u{202e}b\u{2066}\"c");
+        let shown = "\"a\u{fffd}b\u{fffd}\\\"c\"";
+        for error in [
+            Error::NotFound { name: name.clone(), close: vec![], removed: true },
+            Error::NotFound { name: "x".into(), close: vec![name.clone()], removed: false },
+            Error::NoVersion { name: name.clone(), version: 1, kept: "2".into() },
+            Error::Exists { name: name.clone(), removed: false },
+            Error::Conflict { name: name.clone(), expected: 1, found: 2 },
+            Error::Conflict { name: name.clone(), expected: 1, found: 0 },
+            Error::Conflict { name: name.clone(), expected: 0, found: 2 },
+        ] {
+            assert!(error.to_string().contains(shown), "{error}");
+        }
+        assert!(crate::site::Part::Value(&name, 1).to_string().contains(shown));
+    }
 
     #[test]
     fn failures_of_the_system_by_kind() {

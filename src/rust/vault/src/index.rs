@@ -205,7 +205,12 @@ impl<E: Entry> Index<E> {
     /// All entries, in no order that means anything.
     pub(crate) fn all(&mut self, rows: &impl Rows) -> Result<impl Iterator<Item = &E>> {
         self.load_all(rows)?;
-        Ok(self.pages.values().flat_map(|p| &p.entries))
+        Ok(self.loaded())
+    }
+
+    /// The entries of the pages that were opened so far.
+    pub(crate) fn loaded(&self) -> impl Iterator<Item = &E> {
+        self.pages.values().flat_map(|p| &p.entries)
     }
 
     /// All entries, taken out of the index as this transaction sees it.
@@ -231,11 +236,22 @@ impl<E: Entry> Index<E> {
         extra.push((field, ByteBuf::from(value.to_be_bytes())));
     }
 
+    /// Opens every page that can be opened; answers with what is wrong.
+    pub(crate) fn load_each(&mut self, rows: &impl Rows) -> Vec<Error> {
+        let wrong: Vec<Error> = (0..self.page_count()).filter_map(|number| self.page(rows, number).err()).collect();
+        if wrong.is_empty() { self.check_count().err().into_iter().collect() } else { wrong }
+    }
+
     /// Opens every page.
     pub(crate) fn load_all(&mut self, rows: &impl Rows) -> Result<()> {
         for number in 0..self.page_count() {
             self.page(rows, number)?;
         }
+        self.check_count()
+    }
+
+    /// Refuses if all pages together hold more or fewer entries than the manifest says.
+    fn check_count(&self) -> Result<()> {
         let entries: usize = self.pages.values().map(|page| page.entries.len()).sum();
         if entries as u64 != self.manifest.entries {
             return Err(self.site.unsealed(Part::Manifest(self.what), BoxError::Tampered));

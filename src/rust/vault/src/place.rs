@@ -2,6 +2,7 @@
 use crate::platform::{self, Lock, User, check_private_directory, check_private_file};
 use crate::{Error, Result, key_file};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
+    /// How long to wait for other processes that hold a lock there.
+    pub(crate) patience: Patience,
     /// A directory that must be there already: chosen by a person, so if it is not, it was misspelt or not mounted.
     pub(crate) home: Option<PathBuf>,
     pub(crate) data: PathBuf,
@@ -22,6 +25,23 @@ pub(crate) enum Kind {
     Vault,
     /// The store of many, opened by one server.
     Store,
+}
+
+/// How long to wait for a lock of another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Minute,
+    /// A quarter of a second, for those who ask again themselves.
+    Moment,
+}
+
+impl Patience {
+    fn duration(self) -> Duration {
+        match self {
+            Patience::Minute => Duration::from_secs(60),
+            Patience::Moment => Duration::from_millis(250),
+        }
+    }
 }
 
 /// Where R keeps users' data and configuration, below their home directories.
@@ -43,7 +63,8 @@ pub(crate) enum Found {
 impl Place {
     /// Below a directory that must be there.
     pub(crate) fn under(kind: Kind, home: PathBuf) -> Place {
-        Place { kind, data: home.join("data"), config: home.join("config"), home: Some(home) }
+        let (data, config) = (home.join("data"), home.join("config"));
+        Place { kind, patience: Patience::Minute, data, config, home: Some(home) }
     }
 
     /// Where the environment says, and the user's home directory; both are asked anew each time.
@@ -61,6 +82,7 @@ impl Place {
         let [data, config] = DEFAULTS;
         Place {
             kind: Kind::Vault,
+            patience: Patience::Minute,
             home: None,
             data: directory("R_USER_DATA_DIR", "XDG_DATA_HOME", data),
             config: directory("R_USER_CONFIG_DIR", "XDG_CONFIG_HOME", config),
@@ -84,7 +106,12 @@ impl Place {
 
     /// Held by whoever makes the anchor: at creation, at the first write if that was cut short, and for a restore.
     pub(crate) fn lock_creation(&self) -> Result<Lock> {
-        platform::lock(&self.config.join("creation.lock"), Duration::from_secs(60))
+        platform::lock(&self.config.join("creation.lock"), self.patience.duration())
+    }
+
+    /// Waits for the lock on a file there.
+    pub(crate) fn wait_for(&self, file: &File, path: &Path) -> Result<()> {
+        platform::wait_for_lock(file, path, self.patience.duration())
     }
 
     /// Looks at the place and refuses what is unsafe. Answers with the place in canonical paths.
@@ -95,7 +122,7 @@ impl Place {
             check_private_directory(&config, found, road.user)?;
         }
         let (data, there) = road.walk(&self.data)?;
-        let place = Place { kind: self.kind, home: None, data, config };
+        let place = Place { home: None, data, config, ..*self };
         let Some(found) = &there else { return place.without_database() };
         check_private_directory(&place.data, found, road.user)?;
         let database = place.database();
@@ -116,7 +143,7 @@ impl Place {
             platform::make_private_directory(&path)?;
         }
         let mut road = Road::new();
-        Ok(Place { kind: self.kind, home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0 })
+        Ok(Place { home: None, data: road.walk(&self.data)?.0, config: road.walk(&self.config)?.0, ..*self })
     }
 
     /// The same, unless the home is to blame, which must be there: where nothing was found, or something wrong.

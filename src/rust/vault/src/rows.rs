@@ -83,7 +83,8 @@ pub(crate) mod keys {
     pub(crate) fn events_of(user: &Id) -> Vec<u8> {
         [&[9][..], user].concat()
     }
-    /// That something was destroyed of which SQLite may have left copies elsewhere in its file; the row is empty.
+    /// That something was destroyed of which SQLite may have left copies elsewhere in its file. In a vault it holds the sequence
+    /// number of the write that did, in a store nothing.
     pub(crate) const UNTIDY: &[u8] = &[10];
     pub(crate) fn page(owner: &Id, page: u32) -> Vec<u8> {
         [&[6][..], owner, &page.to_be_bytes()].concat()

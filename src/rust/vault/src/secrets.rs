@@ -1,5 +1,6 @@
 //! One person's secrets as one transaction sees them: everything that can be done with them, whatever database keeps
 //! the rows, and whether it is the vault of one person or a store of many.
+use crate::error::quoted;
 use crate::index::{Index, Opened, OwnerKeys};
 use crate::key::{Id, Key, hex, random_id};
 use crate::locked::{Kept, Pool};
@@ -38,7 +39,7 @@ pub(crate) struct Secrets {
     site: Arc<Site>,
     pub(crate) user: Id,
     pub(crate) index: Index<Head>,
-    /// Whether removed secrets were purged.
+    /// Whether something was destroyed of which SQLite may have left copies elsewhere in its file.
     pub(crate) purged: bool,
     /// In a store.
     kept: Option<Counted>,
@@ -283,7 +284,8 @@ impl Secrets {
         let current = head.current().map_or(0, |v| v.version);
         match version {
             _ if head.is_live() && version.is_none_or(|v| v == current) => Err(Error::InvalidArgument(format!(
-                "the secret \"{name}\" is not removed; name an older version to restore (kept are: {})",
+                "the secret {} is not removed; name an older version to restore (kept are: {})",
+                quoted(name),
                 kept(&head)
             ))),
             Some(version) if version != current => {
@@ -348,15 +350,29 @@ impl Secrets {
 
     /// Opens every record; answers with their number.
     pub(crate) fn check_all(&mut self, rows: &impl Rows) -> Result<u64> {
-        let heads: Vec<Head> = self.index.all(rows)?.cloned().collect();
+        let (values, wrong) = self.look_at_everything(rows);
+        wrong.into_iter().next().map_or(Ok(values), Err)
+    }
+
+    /// Opens every record; answers with how many opened, and with what is wrong.
+    pub(crate) fn look_at_everything(&mut self, rows: &impl Rows) -> (u64, Vec<Error>) {
+        let mut wrong = self.index.load_each(rows);
         let mut values = 0;
-        for head in &heads {
+        for head in self.index.loaded() {
             for version in &head.versions {
-                self.value(rows, head, version)?;
-                values += 1;
+                match self.value(rows, head, version) {
+                    Ok(_) => values += 1,
+                    Err(e) => wrong.push(e),
+                }
             }
         }
-        Ok(values)
+        (values, wrong)
+    }
+
+    /// Refuses a secret that is not there, or not at the version that is expected.
+    pub(crate) fn look_at(&mut self, rows: &impl Rows, name: &str, if_version: Option<u64>) -> Result<()> {
+        let head = self.live(rows, name)?;
+        check_version(name, Some(&head), if_version)
     }
 
     fn live(&mut self, rows: &impl Rows, name: &str) -> Result<Head> {

@@ -88,12 +88,19 @@ impl<R: Rows> Session<R> {
         anchor::establish(&self.site, &self.chain.anchor, &self.place, &self.now())
     }
 
-    /// Opens every page and every record, and has SQLite check the file's structure.
-    pub(crate) fn check_all(&mut self) -> Result<u64> {
-        if let Some(wrong) = self.rows.integrity()? {
-            return Err(self.site.damaged(wrong));
+    /// Opens every page and every record, and has SQLite check the file's structure. Answers with how many values opened, and
+    /// with everything that is wrong.
+    pub(crate) fn check_all(&mut self) -> (u64, Vec<Error>) {
+        let mut wrong = match self.rows.integrity() {
+            Ok(said) => said.map(|said| self.site.damaged(said)).into_iter().collect(),
+            Err(e) => vec![e],
+        };
+        match chain::directory(&self.rows, &self.site, &self.chain.root) {
+            Ok(mut directory) => wrong.extend(directory.load_each(&self.rows)),
+            Err(e) => wrong.push(e),
         }
-        chain::directory(&self.rows, &self.site, &self.chain.root)?.load_all(&self.rows)?;
-        self.secrets.check_all(&self.rows)
+        let (values, damaged) = self.secrets.look_at_everything(&self.rows);
+        wrong.extend(damaged);
+        (values, wrong)
     }
 }

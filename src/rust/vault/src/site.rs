@@ -1,4 +1,5 @@
 //! Which vault this is, and the words for what is wrong with a part of it.
+use crate::error::quoted;
 use crate::key::Id;
 use crate::plain::Plain;
 use crate::rows::Rows;
@@ -113,7 +114,7 @@ impl fmt::Display for Part<'_> {
             Part::Page(number, index) => write!(f, "page {number} of the {index}"),
             Part::Event(number) => write!(f, "event {number} of the audit log"),
             Part::AuditHead => f.write_str("the head of the audit log"),
-            Part::Value(name, version) => write!(f, "the value of \"{name}\" (version {version})"),
+            Part::Value(name, version) => write!(f, "the value of {} (version {version})", quoted(name)),
         }
     }
 }

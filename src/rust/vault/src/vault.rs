@@ -4,7 +4,7 @@ use crate::chain;
 use crate::info::Info;
 use crate::key::{hex, random_id};
 use crate::name::check_name;
-use crate::place::{Found, Kind, Place};
+use crate::place::{Found, Kind, Patience, Place};
 use crate::rows::{Intent, Rows, keys};
 use crate::secrets::Secrets;
 use crate::session::Session;
@@ -39,7 +39,13 @@ impl Vault {
     /// The vault with these directories; neither need exist.
     pub fn at(data: impl Into<PathBuf>, config: impl Into<PathBuf>) -> Vault {
         Vault {
-            place: Place { kind: Kind::Vault, home: None, data: data.into(), config: config.into() },
+            place: Place {
+                kind: Kind::Vault,
+                patience: Patience::Minute,
+                home: None,
+                data: data.into(),
+                config: config.into(),
+            },
             clock: system_clock,
         }
     }
@@ -52,6 +58,13 @@ impl Vault {
     /// The same vault under another clock (milliseconds since 1970), for tests.
     pub fn with_clock(self, clock: fn() -> i64) -> Vault {
         Vault { clock, ..self }
+    }
+
+    /// The same vault for a caller who asks again by himself: after a quarter of a second of waiting for another process it
+    /// answers `busy`, and not only after a minute. What answers `busy` has done nothing and may be done again; only
+    /// [`Vault::accept_restore`] may have, and then finds what is left to do.
+    pub fn impatient(self) -> Vault {
+        Vault { place: Place { patience: Patience::Moment, ..self.place }, ..self }
     }
 
     /// Creates a vault.
@@ -111,15 +124,24 @@ impl Vault {
     /// `conflict` if `if_version` does not hold; `invalid_name`, `invalid_argument`.
     pub fn set(&self, name: &str, value: &Value, change: &Change) -> Result<u64> {
         let (name, change) = (check_name(name)?, change.check()?);
-        self.write(|rows, secrets, now| secrets.set(rows, &name, value, &change, now))
+        let session = match (self.open(Intent::Write)?, change.if_version) {
+            (Some(session), _) => session,
+            // In a vault that is not there, no secret has a version.
+            (None, Some(expected)) if expected != 0 => return Err(Error::Conflict { name, expected, found: 0 }),
+            (None, _) => self.created()?,
+        };
+        self.act(session, |rows, secrets, now| secrets.set(rows, &name, value, &change, now))
     }
 
-    /// Changes description and expiry without touching the value.
+    /// Changes description and expiry without touching the value. With nothing to change it writes nothing.
     ///
     /// # Errors
     /// `not_found`, `conflict`, `invalid_argument`.
     pub fn describe(&self, name: &str, change: &Change) -> Result<()> {
         let (name, change) = (check_name(name)?, change.check()?);
+        if change.description.is_none() && change.expires.is_none() {
+            return self.look_at(&name, change.if_version);
+        }
         self.write_existing(&name, |rows, secrets, now| secrets.describe(rows, &name, &change, now))
     }
 
@@ -142,35 +164,65 @@ impl Vault {
         self.write_existing(&name, |rows, secrets, now| secrets.restore(rows, &name, version, now))
     }
 
-    /// Gives a secret another name; versions and history go with it.
+    /// Gives a secret another name; versions and history go with it. With the name that it has it writes nothing.
     ///
     /// # Errors
     /// `not_found`; `exists` if the name is taken, also by a removed secret.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (check_name(from)?, check_name(to)?);
+        if from == to {
+            return self.look_at(&from, None);
+        }
         self.write_existing(&from, |rows, secrets, now| secrets.rename(rows, &from, &to, now))
     }
 
     /// Destroys what is kept for undoing: a removed secret altogether, the older versions of a live one. Answers
-    /// with the number of versions destroyed.
+    /// with the number of versions destroyed. That holds, though copies of them may be left in the file until
+    /// [`Vault::tidy`] has written it anew, which is tried here and at each later change until it was done.
     ///
     /// # Errors
-    /// `not_found`. After any other error they may be out of reach and still in the file: then once more.
+    /// `not_found`.
     pub fn purge(&self, name: &str) -> Result<u64> {
         let name = check_name(name)?;
-        let purged = self.write_existing(&name, |rows, secrets, now| secrets.purge(rows, &name, now))?;
-        if let (Found::Vault, place) = self.place.survey()? {
-            Sqlite::rewrite(&place.database())?;
+        let answer = self.write_existing(&name, |rows, secrets, now| {
+            secrets.purged = true;
+            secrets.purge(rows, &name, now)
+        });
+        if let Err(Error::NotFound { .. }) = answer {
+            // It may have been purged before: what that left has another chance to go.
+            let _ = self.tidy();
         }
-        Ok(purged)
+        answer
     }
 
-    /// Changes how much is kept; none leaves it. What is too much then goes at the next write of each secret; removed
-    /// secrets whose time is over go now. Answers with what holds then.
+    /// Writes the database's file anew if something was destroyed since that was last done: SQLite may have left copies.
+    ///
+    /// # Errors
+    /// `untidy` with the reason, or why the vault can't be opened.
+    pub fn tidy(&self) -> Result<()> {
+        let Some((place, _)) = self.survey()? else { return Ok(()) };
+        let path = place.database();
+        let rows = Sqlite::begin(&path, Intent::Read, place.patience)?;
+        if rows.get(keys::UNTIDY)?.is_none() {
+            return Ok(());
+        }
+        drop(rows);
+        Sqlite::rewrite(&path, place.patience).map_err(|why| match why {
+            Error::Busy(_) => why,
+            _ => Error::Untidy { path, why: why.to_string() },
+        })
+    }
+
+    /// Changes how much is kept; none leaves it, and both leave everything as it is. What is too much then goes at the next
+    /// write of each secret; removed secrets whose time is over go now. Answers with what holds then.
     ///
     /// # Errors
     /// `invalid_argument`.
     pub fn configure(&self, versions: Option<u32>, days: Option<u32>) -> Result<Retention> {
+        if versions.is_none() && days.is_none() {
+            let session = self.open(Intent::Read)?;
+            return Ok(session.map_or_else(Retention::default, |mut s| s.secrets.index.ledger().retention));
+        }
         self.write(|rows, secrets, _| secrets.configure(rows, versions, days))
     }
 
@@ -209,11 +261,6 @@ impl Vault {
         Ok(forgotten)
     }
 
-    /// Whether there is a vault that is locked with a passphrase.
-    pub fn needs_passphrase(&self) -> Result<bool> {
-        Ok(self.slots()?.is_some_and(|(site, slots)| is_locked(&site, &slots)))
-    }
-
     /// Accepts the database as it is, though the anchor knows a newer state or another incarnation: after a restore
     /// on purpose. It opens everything first; `even_damaged` accepts what can be opened at all, and the damage is
     /// then found by whoever touches it. Answers whether there was anything to accept.
@@ -228,15 +275,15 @@ impl Vault {
             });
         };
         // The database first, then the lock, as every writer that needs both.
-        let rows = Sqlite::begin(&place.database(), Intent::Write)?;
+        let rows = Sqlite::begin(&place.database(), Intent::Write, place.patience)?;
         let _lock = place.lock_creation()?;
         let anchor = Anchor::read(&place)?;
         let mut session = Session::load(rows, place, &anchor, Intent::Write)?;
         if session.check_anchor(&anchor).is_ok() && !anchor.is_absent() {
             return Ok(false);
         }
-        if !even_damaged {
-            session.check_all()?;
+        if !even_damaged && let Some(first) = session.check_all().1.into_iter().next() {
+            return Err(first);
         }
         let site = Arc::new(Site { incarnation: random_id()?, ..Site::clone(&session.site) });
         let beyond = session.anchored(&anchor).iter().flatten().map(|m| m.sequence).max().unwrap_or(0);
@@ -256,12 +303,18 @@ impl Vault {
 
     /// Opens everything there is, and checks the file's structure. Answers with the number of values.
     pub fn verify(&self) -> Result<u64> {
+        let (values, wrong) = self.look_at_everything()?;
+        wrong.into_iter().next().map_or(Ok(values), Err)
+    }
+
+    /// The same, past what is damaged. Answers with the number of values that opened, and everything that is wrong.
+    ///
+    /// # Errors
+    /// If it can't be opened at all.
+    pub fn look_at_everything(&self) -> Result<(u64, Vec<Error>)> {
         // What is remembered would not be looked at again.
         chain::forget();
-        match self.open(Intent::Read)? {
-            Some(mut session) => session.check_all(),
-            None => Ok(0),
-        }
+        Ok(self.open(Intent::Read)?.map_or((0, Vec::new()), |mut session| session.check_all()))
     }
 
     /// Where the vault is and how it is. Never fails: what is wrong is part of the answer.
@@ -294,7 +347,7 @@ impl Vault {
             }
             info.file_system = Some(name);
         }
-        let rows = Sqlite::begin(&place.database(), Intent::Read)?;
+        let rows = Sqlite::begin(&place.database(), Intent::Read, place.patience)?;
         let (site, slots) = chain::slots(&rows, &place)?;
         info.store = Some(hex(&site.store));
         if let Some(slot) = slots.first() {
@@ -356,13 +409,13 @@ impl Vault {
 
     fn slots(&self) -> Result<Option<(Site, Vec<Slot>)>> {
         let Some((place, _)) = self.survey()? else { return Ok(None) };
-        chain::slots(&Sqlite::begin(&place.database(), Intent::Read)?, &place).map(Some)
+        chain::slots(&Sqlite::begin(&place.database(), Intent::Read, place.patience)?, &place).map(Some)
     }
 
     fn open(&self, intent: Intent) -> Result<Option<Session<Sqlite>>> {
         loop {
             let Some((place, anchor)) = self.survey()? else { return Ok(None) };
-            let rows = Sqlite::begin(&place.database(), intent)?;
+            let rows = Sqlite::begin(&place.database(), intent, place.patience)?;
             let session = Session::load(rows, place, &anchor, intent)?;
             match session.check_anchor(&anchor) {
                 Ok(lags) => {
@@ -382,12 +435,23 @@ impl Vault {
     fn write<T>(&self, act: impl FnOnce(&Sqlite, &mut Secrets, i64) -> Result<T>) -> Result<T> {
         let session = match self.open(Intent::Write)? {
             Some(session) => session,
-            None => {
-                creation::create(&self.place, &NewSlot::KeyFile, Retention::default(), (self.clock)())?;
-                self.open(Intent::Write)?.ok_or(Error::Internal("a vault that was just made is gone"))?
-            }
+            None => self.created()?,
         };
         self.act(session, act)
+    }
+
+    /// A vault that is made now, unless another process is faster.
+    fn created(&self) -> Result<Session<Sqlite>> {
+        creation::create(&self.place, &NewSlot::KeyFile, Retention::default(), (self.clock)())?;
+        self.open(Intent::Write)?.ok_or(Error::Internal("a vault that was just made is gone"))
+    }
+
+    /// Refuses as a change would, and changes nothing.
+    fn look_at(&self, name: &str, if_version: Option<u64>) -> Result<()> {
+        match self.open(Intent::Read)? {
+            Some(Session { rows, mut secrets, .. }) => secrets.look_at(&rows, name, if_version),
+            None => Err(not_found(name)),
+        }
     }
 
     /// The same for a secret that must exist, so without a vault it is not found.
@@ -409,13 +473,17 @@ impl Vault {
         let answer = act(&session.rows, &mut session.secrets, now)?;
         session.secrets.end(&session.rows)?;
         let marks = session.now();
-        let Session { rows, site, place, chain, secrets, .. } = session;
+        if session.secrets.purged {
+            session.rows.put(keys::UNTIDY, &session.secrets.index.sequence.to_be_bytes())?;
+        }
+        let untidy = session.secrets.purged || session.rows.get(keys::UNTIDY)?.is_some();
+        let Session { rows, site, place, chain, .. } = session;
         rows.commit()?;
         // The write is durable. The anchor may lag, so what goes wrong with it now is no failure of the write.
         let _ = anchor::raise(&site, &chain.anchor, &place, &marks);
-        if secrets.purged {
-            // No failure of the write either; the next purge does it, too.
-            let _ = Sqlite::rewrite(&place.database());
+        if untidy {
+            // No failure of the write either: the row stays, and the next change tries again.
+            let _ = Sqlite::rewrite(&place.database(), place.patience);
         }
         Ok(answer)
     }

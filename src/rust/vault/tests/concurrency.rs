@@ -170,6 +170,42 @@ fn whoever_writes_is_waited_for() {
     assert_eq!(get(&home.vault(), "a"), "new");
 }
 
+/// Who asks again himself is answered within a moment, whatever is locked, and nothing was done.
+#[test]
+fn the_impatient_are_told_soon() {
+    let home = Home::with_three();
+    let (vault, before) = (home.vault().impatient(), home.state());
+    let soon = |answers: &[&'static str]| assert!(answers.iter().all(|kind| *kind == "busy"), "{answers:?}");
+    let connection = rusqlite::Connection::open(home.database()).unwrap();
+    connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let begun = Instant::now();
+    soon(&[kind(vault.get("a")), kind(vault.set("a", &value("new"), &Change::default())), kind(vault.verify())]);
+    soon(&[vault.info().problems[0].0.clone().leak()]);
+    assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
+    drop(connection);
+    // A reader lets a write go as far as its commit.
+    let connection = rusqlite::Connection::open(home.database()).unwrap();
+    connection.execute_batch("BEGIN; SELECT * FROM row").unwrap();
+    let begun = Instant::now();
+    soon(&[kind(vault.set("a", &value("new"), &Change::default())), kind(vault.purge("b"))]);
+    assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    drop(connection);
+    assert!(home.state().database == before.database);
+    assert_eq!(set(&vault, "a", "new"), 2);
+
+    let home = Home::new();
+    set(&home.vault(), "a", "1");
+    let lock = std::fs::File::open(home.config().join("creation.lock")).unwrap();
+    std::fs::remove_file(home.database()).unwrap();
+    std::fs::remove_file(home.anchor()).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let begun = Instant::now();
+    soon(&[kind(home.vault().impatient().set("a", &value("1"), &Change::default()))]);
+    assert!(begun.elapsed().as_secs() < 2 && !home.database().exists());
+    drop(lock);
+    assert_eq!(set(&home.vault().impatient(), "a", "1"), 1);
+}
+
 /// How often the index was written: in clear before the manifest's box, so that looking at it changes nothing.
 fn sequence(home: &Home) -> u64 {
     let rows = rows(&home.database());

@@ -357,6 +357,7 @@ fn the_row_of_slots_changed() {
         ("an unknown kind", row(&[&unknown_kind]), "damaged"),
         ("one and a half", [&row(&[slot, slot])[..slots.len() + 50]].concat(), "damaged"),
         ("more after it", [&row(&[slot]), &[0][..]].concat(), "damaged"),
+        ("more than 16", row(&[slot; 17]), "damaged"),
     ];
     for (what, row, expected) in refused {
         let (errors, verified) = case.try_rows(&case.with(&[SLOTS], &row));
@@ -366,10 +367,11 @@ fn the_row_of_slots_changed() {
     for row in [row(&[]), row(&[&unknown_kind])] {
         write_rows(&case.home.database(), &case.with(&[SLOTS], &row));
         assert_eq!(kind(case.home.vault().unlock(&Passphrase::new("passphrase"), None)), "damaged");
-        assert_eq!(kind(case.home.vault().needs_passphrase()), "damaged");
+        let info = case.home.vault().info();
+        assert!(!info.locked && info.problems[0].0 == "damaged", "{:?}", info.problems);
     }
     // A slot beside the genuine one opens nothing and is in nobody's way.
-    let beside = [&[slot, &other_number][..], &[&other_key, slot], &[slot, slot], &[&unknown_kind, slot]];
+    let beside = [&[slot, &other_number][..], &[&other_key, slot], &[slot, slot], &[&unknown_kind, slot], &[slot; 16]];
     for row in beside.map(row) {
         assert_eq!(case.try_rows(&case.with(&[SLOTS], &row)), (0, None));
     }
@@ -420,6 +422,30 @@ fn another_slot_that_opens() {
     let again = [front, &seal(&provider, 1, &context, &root).unwrap()].concat();
     let (errors, verified) = case.try_rows(&case.with(&[SLOTS], &again));
     assert_eq!((errors, verified), (case.truth.values.len() + 4, Some("damaged")));
+}
+
+/// Looking at everything does not end at the first thing that is wrong, and counts what is left.
+#[test]
+fn everything_that_is_damaged_is_found_at_once() {
+    let case = Case::new();
+    let vault = case.home.vault();
+    assert_eq!(vault.look_at_everything().unwrap().0, 5);
+    let records = keys_of(&case.rows, RECORD);
+    let mut rows = case.rows.clone();
+    rows.remove(&records[0]);
+    let swapped = rows[&records[2]].clone();
+    rows.insert(records[1].clone(), swapped);
+    write_rows(&case.home.database(), &rows);
+    let (values, wrong) = vault.look_at_everything().unwrap();
+    assert_eq!((values, wrong.iter().map(Error::kind).collect::<Vec<_>>()), (3, vec!["damaged"; 2]));
+    assert!(wrong.iter().all(|e| e.to_string().contains("the value of \"")), "{wrong:?}");
+    assert_ne!(wrong[0].to_string(), wrong[1].to_string());
+    // A page that can't be opened hides the secrets in it, and not the state of the directory.
+    let page = key_of(&case.rows, PAGE);
+    rows.remove(&page);
+    write_rows(&case.home.database(), &rows);
+    let (values, wrong) = vault.look_at_everything().unwrap();
+    assert!(values == 0 && wrong.len() == 1 && wrong[0].to_string().contains("page 0 of the index"), "{wrong:?}");
 }
 
 /// Whoever can write the file can give it more tables, triggers and views: none of them acts, no write is done, and `verify`

@@ -96,6 +96,42 @@ fn conflict() {
     assert_eq!(vault.set("b", &value("new"), &only(0)).unwrap(), 4);
 }
 
+/// Without a vault there is no version to find, and none is made for saying so.
+#[test]
+fn a_version_is_expected_where_there_is_no_vault() {
+    let home = Home::new();
+    let vault = home.vault();
+    let only = |version| Change { if_version: Some(version), ..Change::default() };
+    let error = error(vault.set("a", &value(SECRET), &only(3)));
+    assert!(matches!(&error, Error::Conflict { expected: 3, found: 0, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("there is no secret named \"a\""), "{error}");
+    assert!(names(home.path()).is_empty(), "a vault was made");
+    assert_eq!(vault.set("a", &value(SECRET), &only(0)).unwrap(), 1);
+    let error = common::error(vault.set("a", &value(SECRET), &only(0)));
+    assert!(error.to_string().starts_with("there is a secret named \"a\" already"), "{error}");
+}
+
+/// What changes nothing writes nothing, and is refused where a change would be.
+#[test]
+fn nothing_to_change() {
+    let home = Home::new();
+    let vault = home.vault();
+    assert_eq!(vault.configure(None, None).unwrap(), Retention::default());
+    assert_eq!(kind(vault.rename("a", "a")), "not_found");
+    assert_eq!(kind(vault.describe("a", &Change::default())), "not_found");
+    assert!(names(home.path()).is_empty(), "a vault was made");
+    let home = Home::with_three();
+    let vault = home.vault();
+    vault.configure(Some(5), None).unwrap();
+    let before = home.state();
+    assert_eq!(vault.configure(None, None).unwrap(), Retention { versions: 5, days: 30 });
+    vault.rename("b", "b").unwrap();
+    vault.describe("b", &Change::default()).unwrap();
+    vault.describe("b", &Change { if_version: Some(2), ..Change::default() }).unwrap();
+    assert_eq!(kind(vault.describe("b", &Change { if_version: Some(1), ..Change::default() })), "conflict");
+    assert!(home.state().database == before.database && home.state().anchor == before.anchor);
+}
+
 #[test]
 fn invalid_names_change_nothing() {
     let home = Home::new();
@@ -200,7 +236,7 @@ fn unavailable() {
         let said = run(under(&wrapper, test, "", home.path()));
         assert!(said[0].starts_with("unavailable: "), "{number}: {said:?}");
         assert_eq!(said[1..], ["locked", "open"]);
-        assert!(vault.needs_passphrase().unwrap(), "{number}");
+        assert!(vault.info().locked, "{number}");
     }
 }
 

@@ -26,7 +26,7 @@ fn locked_unlocked_and_locked_again() {
     let vault = home.vault();
     assert!(names(&home.config()).iter().all(|n| !n.ends_with(".key")));
     for _ in 0..2 {
-        assert!(vault.needs_passphrase().unwrap());
+        assert!(vault.info().locked);
         assert!(!vault.lock().unwrap(), "there was nothing to forget");
         let before = home.state();
         let change = Change::default();
@@ -50,7 +50,7 @@ fn locked_unlocked_and_locked_again() {
         assert!(home.state().database == before.database);
 
         vault.unlock(&phrase(RIGHT), None).unwrap();
-        assert!(!vault.needs_passphrase().unwrap() && !vault.info().locked);
+        assert!(!vault.info().locked);
         assert_eq!(get(&vault, "a"), "value of a");
         // Another handle in the same process, and the vault by another way.
         assert_eq!(get(&Vault::at(home.data(), home.config()), "a"), "value of a");
@@ -66,7 +66,7 @@ fn wrong_passphrases() {
         let error = error(vault.unlock(&phrase(wrong), None));
         assert!(matches!(error, Error::WrongPassphrase(ref path) if *path == home.database()), "{error}");
         assert!(!error.to_string().contains("horse"), "{error}");
-        assert!(vault.needs_passphrase().unwrap());
+        assert!(vault.info().locked);
     }
     // A wrong one does not lock what is unlocked.
     vault.unlock(&phrase(RIGHT), None).unwrap();
@@ -105,7 +105,7 @@ fn a_new_vault_is_unlocked() {
     let home = Home::new();
     let vault = home.vault();
     vault.create(&NewSlot::Passphrase(&phrase(RIGHT)), Retention::default()).unwrap();
-    assert!(!vault.needs_passphrase().unwrap());
+    assert!(!vault.info().locked);
     set(&vault, "a", "1");
 }
 
@@ -113,14 +113,14 @@ fn a_new_vault_is_unlocked() {
 fn vaults_without_a_passphrase_need_none() {
     let home = Home::with_three();
     let vault = home.vault();
-    assert!(!vault.needs_passphrase().unwrap());
+    assert!(!vault.info().locked);
     vault.unlock(&phrase("whatever"), None).unwrap();
     // What it answers depends on the other tests of this process, which remembers the keys of one vault.
     vault.lock().unwrap();
     assert_eq!(get(&vault, "a"), "value of a");
     // And where there is none yet.
     let vault = Home::new();
-    assert!(!vault.vault().needs_passphrase().unwrap());
+    assert!(!vault.vault().info().locked);
     vault.vault().lock().unwrap();
     assert_eq!(kind(vault.vault().unlock(&phrase("whatever"), None)), "path");
 }
@@ -236,7 +236,7 @@ fn the_time_ends() {
         std::thread::sleep(Duration::from_millis(2_100));
         assert_eq!(child(), ["locked"]);
         assert_eq!(kind(vault.get("a")), "locked");
-        assert!(vault.needs_passphrase().unwrap());
+        assert!(vault.info().locked);
     }
     // Unlocked for the process, then for a time: the time counts.
     let vault = home.vault();
