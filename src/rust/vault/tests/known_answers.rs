@@ -57,7 +57,8 @@ fn hmac_sha_256() {
     }
 }
 
-/// Wycheproof's tests of AES-256-GCM: edge cases of counters and tags, and forgeries.
+/// Wycheproof's tests of AES-256-GCM: edge cases of counters and tags, and forgeries. They are asked of the crate, not of
+/// `sealed_box`: they choose nonces, keys and associated data, and a box has nonce zero, a derived key and data of its own.
 #[test]
 fn aes_256_gcm() {
     let file: Json = serde_json::from_str(include_str!("known/wycheproof_aes_256_gcm.json")).unwrap();
