@@ -24,8 +24,9 @@ unwrap <- function(x, call = sys.call(-1)) {
   stop(dku_condition("error", fields$kind, message, more, call))
 }
 
+# Whether what failed did because another process had the vault.
 is_busy <- function(x) {
-  inherits(x, "dkusecrets_failure") && identical(unclass(x)$kind, "busy")
+  inherits(x, "dkusecrets_failure") && (identical(unclass(x)$kind, "busy") || isTRUE(unclass(x)$busy))
 }
 
 # Asks Rust again for as long as another process has the vault, but no longer than a minute. Rust itself waits a quarter of a

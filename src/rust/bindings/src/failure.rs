@@ -14,6 +14,7 @@ impl From<Error> for Failure {
             Error::Conflict { name, expected, found } => {
                 failure.with("name", name).with("expected", expected as f64).with("found", found as f64)
             }
+            Error::Untidy { busy, .. } => failure.with("busy", busy),
             _ => failure,
         }
     }

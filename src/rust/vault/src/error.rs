@@ -149,6 +149,8 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         why: String,
+        /// Whether because another process has the vault.
+        busy: bool,
     },
     /// Another process held the vault for too long.
     #[error("the vault {} is busy: another process is writing to it and did not finish in time; try again, or look for a process that hangs", .0.display())]

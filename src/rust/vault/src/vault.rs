@@ -62,7 +62,7 @@ impl Vault {
 
     /// The same vault for a caller who asks again by himself: after a quarter of a second of waiting for another process it
     /// answers `busy`, and not only after a minute. What answers `busy` has done nothing and may be done again; only
-    /// [`Vault::accept_restore`] may have, and then finds what is left to do.
+    /// [`Vault::accept_restore`] and [`Vault::lock`] may have begun, and do the rest then.
     pub fn impatient(self) -> Vault {
         Vault { place: Place { patience: Patience::Moment, ..self.place }, ..self }
     }
@@ -198,19 +198,14 @@ impl Vault {
     /// Writes the database's file anew if something was destroyed since that was last done: SQLite may have left copies.
     ///
     /// # Errors
-    /// `untidy` with the reason, or why the vault can't be opened.
+    /// `untidy` with the reason, which may be that another process has the vault; or what is wrong with the place.
     pub fn tidy(&self) -> Result<()> {
         let Some((place, _)) = self.survey()? else { return Ok(()) };
         let path = place.database();
-        let rows = Sqlite::begin(&path, Intent::Read, place.patience)?;
-        if rows.get(keys::UNTIDY)?.is_none() {
-            return Ok(());
-        }
-        drop(rows);
-        Sqlite::rewrite(&path, place.patience).map_err(|why| match why {
-            Error::Busy(_) => why,
-            _ => Error::Untidy { path, why: why.to_string() },
-        })
+        let tidied = Sqlite::begin(&path, Intent::Read, place.patience)
+            .and_then(|rows| rows.get(keys::UNTIDY))
+            .and_then(|asked| if asked.is_some() { Sqlite::rewrite(&path, place.patience) } else { Ok(()) });
+        tidied.map_err(|why| Error::Untidy { path, busy: matches!(why, Error::Busy(_)), why: why.to_string() })
     }
 
     /// Changes how much is kept; none leaves it, and both leave everything as it is. What is too much then goes at the next

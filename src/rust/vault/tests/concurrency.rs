@@ -191,6 +191,22 @@ fn the_impatient_are_told_soon() {
     assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
     drop(connection);
     assert!(home.state().database == before.database);
+    // What was destroyed while somebody reads stays destroyed, and the rest waits.
+    let purged = home.copy();
+    write_rows(&purged.database(), &{
+        let mut rows = rows(&purged.database());
+        rows.insert(vec![10], vec![0; 8]);
+        rows
+    });
+    let connection = rusqlite::Connection::open(purged.database()).unwrap();
+    connection.execute_batch("BEGIN; SELECT * FROM row").unwrap();
+    let begun = Instant::now();
+    let error = error(purged.vault().impatient().tidy());
+    assert!(matches!(error, Error::Untidy { busy: true, .. }), "{error:?}");
+    assert!(begun.elapsed().as_secs() < 2);
+    drop(connection);
+    purged.vault().tidy().unwrap();
+    assert!(!rows(&purged.database()).contains_key(&[10][..]));
     assert_eq!(set(&vault, "a", "new"), 2);
 
     let home = Home::new();

@@ -424,6 +424,27 @@ fn another_slot_that_opens() {
     assert_eq!((errors, verified), (case.truth.values.len() + 4, Some("damaged")));
 }
 
+/// `FORMAT.md`, "The database": a writer compares the statement byte by byte, and wants no other object.
+#[test]
+fn a_schema_that_differs_in_a_byte() {
+    for other in [
+        "CREATE TABLE row (key BLOB NOT NULL UNIQUE, value  BLOB NOT NULL) STRICT",
+        "CREATE TABLE row (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL) STRICT; CREATE INDEX more ON row (value)",
+    ] {
+        let case = Case::new();
+        let connection = rusqlite::Connection::open(case.home.database()).unwrap();
+        let sql = format!("ALTER TABLE row RENAME TO old; {other}; INSERT INTO row SELECT * FROM old; DROP TABLE old");
+        connection.execute_batch(&sql).unwrap();
+        drop(connection);
+        let vault = case.home.vault();
+        let before = case.home.state();
+        assert_eq!(case.truth.ask(&vault), 0, "{other}");
+        assert_eq!(kind(vault.set("a", &value("1"), &Change::default())), "damaged", "{other}");
+        assert_eq!(kind(vault.verify()), "damaged", "{other}");
+        assert!(case.home.state().database == before.database);
+    }
+}
+
 /// Looking at everything does not end at the first thing that is wrong, and counts what is left.
 #[test]
 fn everything_that_is_damaged_is_found_at_once() {
