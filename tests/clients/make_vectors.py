@@ -203,6 +203,10 @@ def cells():
         fields = u32(1) + owner + incarnation + u64(sequence) + bytes(52)
         return fields + anchor_mac(key, store, fields)
 
+    def of_format(number, owner, sequence):
+        fields = u32(number) + owner + INCARNATION + u64(sequence) + bytes(52)
+        return fields + anchor_mac(KEY, STORE, fields)
+
     def torn(copy):
         return copy[:40] + bytes(4) + copy[44:]
 
@@ -229,6 +233,8 @@ def cells():
         "of somebody else": (USER, copy(SECRET, 9) * 2, None),
         "a changed incarnation": (USER, (nine[:20] + other + nine[36:]) * 2, None),
         "a changed byte before the MAC": (USER, (nine[:95] + b"\1" + nine[96:]) * 2, None),
+        "the newer copy is of another format": (USER, of_format(2, USER, 10) + nine, 9),
+        "both copies are of another format": (USER, of_format(2, USER, 10) + of_format(0, USER, 9), None),
     }
     for name, (owner, cell, sequence) in made.items():
         fields = {"anchor_key": KEY, "store": STORE, "owner": owner, "cell": cell}

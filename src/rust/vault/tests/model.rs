@@ -146,6 +146,9 @@ impl Model {
                 let name = NAMES[*name].1;
                 self.live(name)?;
                 self.check_version(name, change.if_version)?;
+                if change.description.is_none() && change.expires.is_none() {
+                    return Ok(0);
+                }
                 let known = self.live(name)?;
                 if let Some(description) = &change.description {
                     known.description = normal(description);
