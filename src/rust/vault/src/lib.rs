@@ -21,6 +21,7 @@
 //! | `session` | a vault that is open for one transaction |
 //! | [`Vault`] | the vault of one person |
 //! | `audit` | the sealed log of what happened to a store's secrets |
+//! | `locked` | keys that are kept for long, in memory that is not swapped out |
 //! | [`Store`] | the store of a server: many people's secrets |
 //! | `socket` | whom the socket of a server may belong to |
 #![forbid(unsafe_code)]

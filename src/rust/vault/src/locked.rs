@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 const KEYS_OF_PAGE: usize = 128;
 /// Pages that are locked at once: 64 KiB.
 const PAGES: usize = 16;
-/// And how often, at most: 512 KiB in all, a sixteenth of what systemd lets a service lock.
+/// And how often, at most: 512 KiB in all, half of what the shipped unit allows.
 const CHUNKS: usize = 8;
 
 #[derive(Clone)]
