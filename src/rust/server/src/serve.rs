@@ -77,7 +77,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
     }
     let watching = tokio::spawn(connections.clone().watch());
     let changed = Arc::new(Notify::new());
-    running.spawn(retain(server.clone(), changed.clone()));
+    running.spawn(retain(server.clone(), changed.clone(), DAY));
     let flushing = tokio::spawn(flush(server.clone()));
     loop {
         tokio::select! {
@@ -211,12 +211,12 @@ fn reload(server: &Server, places: &Places, tls: Option<&Tls>, log: &Log) {
     }
 }
 
-/// Lets go of events that are older than the settings say: at the beginning, each day, and after each change.
-async fn retain(server: Arc<Server>, changed: Arc<Notify>) {
-    let mut days = tokio::time::interval(DAY);
+/// Lets go of events that are older than the settings say: at the beginning, at each turn, and after each change.
+async fn retain(server: Arc<Server>, changed: Arc<Notify>, every: Duration) {
+    let mut turns = tokio::time::interval(every);
     loop {
         tokio::select! {
-            _ = days.tick() => {}
+            _ = turns.tick() => {}
             () = changed.notified() => {}
         }
         let Some(kept) = server.settings().audit_retention_days else { continue };
@@ -332,37 +332,28 @@ mod tests {
         server.store.verify_events().unwrap();
     }
 
-    /// Days go by in tokio's clock and in the store's: each has a turn, and so has each change of the settings.
-    #[tokio::test(start_paused = true)]
-    async fn events_are_looked_at_each_day_and_after_each_change() {
+    /// At the beginning, after each change of the settings, and again and again.
+    #[tokio::test]
+    async fn events_are_looked_at_again_and_again_and_after_each_change() {
         static NOW: AtomicI64 = AtomicI64::new(0);
         let home = tempfile::tempdir().unwrap();
         let data = home.path().join("store");
         Store::create(&data).unwrap();
         let server = Arc::new(Server::new(Store::open(&data).unwrap().with_clock(|| NOW.load(Ordering::Relaxed))));
-        let day = i64::try_from(DAY.as_millis()).unwrap();
         let record = |days: i64| {
-            NOW.store(days * day, Ordering::Relaxed);
+            NOW.store(days * 24 * 60 * 60 * 1000, Ordering::Relaxed);
             server.record(event("day", &[])).unwrap();
         };
         let first = || server.store.events(100).unwrap().last().unwrap().0;
-        // Until the first event is that one; false if it is another for as long as that takes many times over. Whoever
-        // yields keeps tokio's clock from going on by itself.
+        // Until the first event is that one; false if it is another for as long as that takes many times over.
         let begins_with = async |number: u64| {
             for _ in 0..5_000 {
                 if first() == number {
                     return true;
                 }
-                tokio::task::yield_now().await;
-                std::thread::sleep(Duration::from_millis(1));
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             false
-        };
-        let idle = async || {
-            for _ in 0..200 {
-                tokio::task::yield_now().await;
-                std::thread::sleep(Duration::from_millis(1));
-            }
         };
         let keep =
             |days: &str| server.set_settings(InForce::told(&["x", "--audit-retention-days", days], None).unwrap());
@@ -371,28 +362,25 @@ mod tests {
         (0..=3).for_each(record);
         keep("2");
         let changed = Arc::new(Notify::new());
-        let task = tokio::spawn(retain(server.clone(), changed.clone()));
+        let daily = tokio::spawn(retain(server.clone(), changed.clone(), DAY));
         // At the beginning.
         assert!(begins_with(3).await);
-        // On the same day nothing more, whatever is old enough by then.
+        // On the same day nothing more, whatever is old enough by then, until the settings change.
         record(4);
-        tokio::time::advance(DAY - Duration::from_secs(1)).await;
-        idle().await;
-        assert_eq!(first(), 3);
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(begins_with(4).await);
-        record(5);
-        idle().await;
-        assert_eq!(first(), 4);
-        tokio::time::advance(DAY).await;
-        assert!(begins_with(6).await);
-        // A change of the settings does not wait for the day's end.
         keep("1");
-        idle().await;
-        assert_eq!(first(), 6);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(first(), 3);
         changed.notify_one();
-        assert!(begins_with(8).await);
+        assert!(begins_with(6).await);
+        daily.abort();
+        // Each turn.
+        let often = tokio::spawn(retain(server.clone(), changed, Duration::from_millis(10)));
+        for day in 5..8 {
+            let newest = server.store.last_event();
+            record(day);
+            assert!(begins_with(newest + 1).await);
+        }
+        often.abort();
         server.store.verify_events().unwrap();
-        task.abort();
     }
 }
