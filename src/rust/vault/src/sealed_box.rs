@@ -183,7 +183,7 @@ pub fn open(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<
 
 /// The one-time key of a box that commits to it: what [`open_with`] needs to open it again.
 pub(crate) fn one_time_key(key: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Key, BoxError> {
-    let (header, salt, _) = parts(sealed)?;
+    let Parts { header, salt, .. } = Parts::of(sealed)?;
     let one_time = OneTime::derive(key, salt, &Bind::new(header, context)).map_err(|_| BoxError::Malformed)?;
     if !bool::from(one_time.commit.ct_eq(&sealed[HEADER + SALT..BODY])) {
         return Err(BoxError::WrongKeyOrContext);
@@ -193,7 +193,7 @@ pub(crate) fn one_time_key(key: &Key, context: &Context, sealed: &[u8]) -> std::
 
 /// Opens a box of which the one-time key is known.
 pub(crate) fn open_with(one_time: &Key, context: &Context, sealed: &[u8]) -> std::result::Result<Plain, BoxError> {
-    let (header, _, body) = parts(sealed)?;
+    let Parts { header, body, .. } = Parts::of(sealed)?;
     let bind = Bind::new(header, context);
     let cipher = cipher(one_time).map_err(|_| BoxError::Malformed)?;
     let message = cipher.decrypt(&[0; 12].into(), Payload { msg: body, aad: bind.bytes() });
@@ -205,16 +205,23 @@ pub(crate) fn open_with(one_time: &Key, context: &Context, sealed: &[u8]) -> std
     Ok(message)
 }
 
-/// Header, salt and ciphertext of a box.
-fn parts(sealed: &[u8]) -> std::result::Result<(&[u8], &[u8], &[u8]), BoxError> {
-    if sealed.len() < BODY + PADDING + TAG || !(sealed.len() - BODY - TAG).is_multiple_of(PADDING) {
-        return Err(BoxError::Malformed);
+struct Parts<'b> {
+    header: &'b [u8],
+    salt: &'b [u8],
+    body: &'b [u8],
+}
+
+impl<'b> Parts<'b> {
+    fn of(sealed: &'b [u8]) -> std::result::Result<Parts<'b>, BoxError> {
+        if sealed.len() < BODY + PADDING + TAG || !(sealed.len() - BODY - TAG).is_multiple_of(PADDING) {
+            return Err(BoxError::Malformed);
+        }
+        let parts = Parts { header: &sealed[..HEADER], salt: &sealed[HEADER..HEADER + SALT], body: &sealed[BODY..] };
+        if parts.header[..2] != [1, 1] {
+            return Err(BoxError::UnknownFormat);
+        }
+        Ok(parts)
     }
-    let (header, salt, body) = (&sealed[..HEADER], &sealed[HEADER..HEADER + SALT], &sealed[BODY..]);
-    if header[..2] != [1, 1] {
-        return Err(BoxError::UnknownFormat);
-    }
-    Ok((header, salt, body))
 }
 
 /// The commitment of a box, if the bytes are long enough to be one.

@@ -89,13 +89,15 @@ impl Store {
                 self.log.append(rows, head, &batch.take())
             })
         });
-        if matches!(written, Ok(None)) {
-            return false;
-        }
-        let written = written.map(|head| {
+        let written = match written {
+            Ok(None) => return false,
             // Not in the anchor yet: the disk may not have it, and the anchor never leads. See `flush`.
-            head.map(|head| self.set_head(writer, head));
-        });
+            Ok(Some(head)) => {
+                self.set_head(writer, head);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        };
         closed.unwrap_or_else(|| self.queue.close()).finish(&written);
         true
     }
