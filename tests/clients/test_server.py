@@ -7,9 +7,11 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -331,6 +333,140 @@ def test_one_s_own_secrets_from_a_shell(server, tmp_path):
     assert b"personal" in run("--data", str(server.data), "get", "api", status=1)
     for wrong in [[], ["nothing"], ["set"], ["get", "a", "b"]]:
         run(*wrong, status=2)
+
+
+def shell(server, home, **variables):
+    """The program as somebody whose home that is."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DKU", "R_USER", "XDG"))}
+    env |= {"HOME": str(home), **{name: str(value) for name, value in variables.items()}}
+
+    def run(*arguments, status=0, input="", under=()):
+        command = [*under, server.program, *arguments]
+        done = subprocess.run(list(map(str, command)), input=input, capture_output=True, text=True, env=env, timeout=60)
+        assert done.returncode == status, (arguments, done.returncode, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    return run
+
+
+def home_of(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    return home
+
+
+@pytest.mark.parametrize("by", ["variable", "flag"])
+def test_one_s_own_secrets_of_a_server_from_a_shell(server, tmp_path, by):
+    home = home_of(tmp_path)
+    run = shell(server, home, **({"DKUSECRETS_SOCKET": server.socket} if by == "variable" else {"DKUSECRETS_HOME": home}))
+    flag = [] if by == "variable" else ["--socket", server.socket]
+    value = 'line 1\nline 2 é "\\ \n'
+    run("set", "api", "--description", "what for", *flag, input=value + "\n")
+    status, told = server.ask_socket("POST", "/dkusecrets/v1/secrets/get", {"name": "api"})
+    assert (status, told["value"]) == (200, value)
+    assert run("get", "api", *flag) == value
+    assert json.loads(run("--json", "get", "api", *flag)) == {"name": "api", "value": value, "version": 1}
+    run("set", "api", *flag, input="second")
+    run("set", "gone", *flag, input="x")
+    run("remove", "gone", *flag)
+    (listed,) = json.loads(run("--json", "list", *flag))
+    assert (listed["name"], listed["description"], listed["version"]) == ("api", "what for", 2) and listed["updated"] > 0
+    assert "api" in run("list", *flag) and "second" not in run("list", *flag)
+    told = json.loads(run("--json", "status", *flag))
+    assert told["server"] == str(server.socket) and told["opens"] is True
+    assert "close to it" in run("get", "apj", *flag, status=1)
+    assert "no secret" in run("remove", "gone", *flag, status=1)
+    # Each read is in the log, and nothing came to be beside the server.
+    names = [event["names"] for event in server.ask_socket("GET", "/dkusecrets/v1/audit")[1]["events"] if event["action"] == "read"]
+    assert names.count(["api"]) == 3
+    server.stop()
+    assert "does not answer" in run("get", "api", *flag, status=3) or by == "variable"
+    run("set", "api", *flag, status=3, input="x")
+    assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_which_place_a_shell_s_secrets_are_in_is_found_as_r_finds_it(server, tmp_path):
+    home = home_of(tmp_path)
+    vault = tmp_path / "vault"
+    vault.mkdir(mode=0o700)
+    nothing = lambda: not [path for path in (*home.rglob("*.db"), *vault.rglob("*"))]
+    for variables, says in [
+        ({"DKUSECRETS_SOCKET": server.socket, "DKUSECRETS_HOME": vault}, "unset one of them"),
+        ({"DKU_API_KEY": "k"}, "DKU_DSS_URL or DKU_API_KEY is set"),
+        ({"DKU_DSS_URL": server.url, "DKU_API_KEY": "k", "DKUSECRETS_SOCKET": server.socket}, "DKU_DSS_URL"),
+        ({"DKU_API_TICKET": "t"}, "DKU_BACKEND_HOST is not"),
+        ({"DKU_API_TICKET": "t", "DKU_BACKEND_HOST": "192.0.2.1", "DKU_BACKEND_PORT": 1}, "not for a server on this machine"),
+        ({"DKU_API_TICKET": "t", "DKU_BACKEND_HOST": "127.0.0.1", "DKU_BACKEND_PORT": 1, "DKU_BACKEND_PROTOCOL": "https"}, "TLS"),
+    ]:
+        run = shell(server, home, **variables)
+        for command in (["set", "a"], ["get", "a"], ["list"], ["remove", "a"], ["status"]):
+            assert says in run(*command, input="x", status=1)
+        assert nothing()
+    config = home / ".dataiku/config.json"
+    config.parent.mkdir()
+    config.touch(mode=0o600)
+    assert "config.json" in shell(server, home)("set", "a", input="x", status=1) and nothing()
+    # What a person chose comes before what lies around.
+    shell(server, home, DKUSECRETS_SOCKET=server.socket)("set", "a", input="x")
+    shell(server, home, DKUSECRETS_HOME=vault)("set", "a", input="y")
+    assert shell(server, home, DKUSECRETS_HOME=vault)("get", "a") == "y"
+    assert shell(server, home, DKUSECRETS_SOCKET=server.socket)("get", "a") == "x"
+    assert "personal" in shell(server, home)("--data", server.data, "status", "--socket", server.socket, status=1)
+
+
+def test_a_shell_finds_the_usual_socket_and_does_not_choose_between_two_places(server, tmp_path):
+    apart = ["unshare", "--mount", "sh", "-ec"]
+    mount = f'mount -t tmpfs tmpfs /run; mkdir /run/dkusecrets; mount --bind {server.directory} /run/dkusecrets; exec "$@"'
+    if subprocess.run([*apart, mount, "-", "true"], capture_output=True, timeout=60).returncode != 0:
+        pytest.skip("only who may mount has another /run")
+    usual = [*apart, mount, "-"]
+    home = home_of(tmp_path)
+    run = shell(server, home)
+    run("set", "a", input="on the server", under=usual)
+    assert run("get", "a", under=usual) == "on the server" and run("list") == ""
+    run("set", "a", input="in the vault")
+    for command in (["set", "a"], ["get", "a"], ["list"], ["remove", "a"], ["status"]):
+        says = run(*command, input="x", under=usual, status=1)
+        assert "two places" in says and "DKUSECRETS_HOME" in says and "vault.db" in says
+    assert run("get", "a") == "in the vault"
+    assert run("get", "a", "--socket", server.socket) == "on the server"
+
+
+def test_in_a_run_a_shell_has_the_secrets_of_whom_it_is_for(tmp_path):
+    server = Server(tmp_path, "--allow-impersonation").start()
+    try:
+        server.user("bob")
+        key = {"Authorization": "Bearer " + server.key("bob")}
+        assert server.ask("POST", "/dkusecrets/v1/secrets/set", key, {"name": "a", "value": "bob's"})[0] == 200
+        run = shell(server, home_of(tmp_path), DKUSECRETS_SOCKET=server.socket)
+        run("set", "a", input="mine")
+        of_bob = ["run", "--as", "bob", "--", server.program]
+        # Only an administrator acts as others, and the tests' own account is not known to be one.
+        name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        server.command("user", "groups", name, "administrators")
+        assert run(*of_bob, "get", "a") == "bob's"
+        run(*of_bob, "set", "b", input="by the run")
+        assert server.ask("POST", "/dkusecrets/v1/secrets/get", key, {"name": "b"})[2]["value"] == "by the run"
+        assert run("get", "a") == "mine" and "no secret" in run("get", "b", status=1)
+        # Whatever else answers at that address is told no value.
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            heard = []
+
+            def answer():
+                connection = other.accept()[0]
+                heard.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                heard.append(connection.recv(65536))
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            ticket = {"DKU_API_TICKET": "t", "DKU_BACKEND_HOST": "127.0.0.1", "DKU_BACKEND_PORT": port}
+            says = shell(server, tmp_path / "home", **ticket)("set", "a", input="MARKER", status=1)
+            thread.join(timeout=30)
+            assert "no server of dkusecrets" in says and heard[1] == b"" and b"MARKER" not in heard[0]
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("version", ["15.2.0", "12.6.4", "9.0.0"])

@@ -5,12 +5,11 @@
 //! Where the vault lies is asked anew with each call: nothing is kept here.
 #![expect(clippy::disallowed_methods, reason = "what #[extendr] expands to; wrappers.rs looks at our own text")]
 use crate::args::{expiry, number, optional_number, optional_text, passphrase, text, value};
-use crate::elsewhere::{Elsewhere, elsewhere};
 use crate::reply::{Failure, reply};
 use crate::secret_list::secret_list;
 use extendr_api::prelude::*;
 use std::time::Duration;
-use vault::{Change, Error, NewSlot, Retention, Secret, Summary, Value, Vault, Version};
+use vault::{Change, Elsewhere, Error, NewSlot, Retention, Secret, Summary, Value, Vault, Version, elsewhere};
 
 /// The caller's vault. R asks again while another process has it, and can be interrupted in between (`unwrap()` in
 /// R/conditions.R).

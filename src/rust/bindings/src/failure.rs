@@ -1,6 +1,6 @@
 //! A vault's error as a failure, with the fields that a handler in R finds in the condition.
 use crate::reply::Failure;
-use vault::Error;
+use vault::{Error, Refused};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
@@ -17,5 +17,11 @@ impl From<Error> for Failure {
             Error::Untidy { busy, .. } => failure.with("busy", busy),
             _ => failure,
         }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Failure {
+        Failure::new(refused.kind, refused.message)
     }
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 /// Your own secrets from a shell, and one store for many people.
 ///
-/// Without --data, commands are about your own vault, the one that R reads. With --data, they are about the store of a
-/// server: its owner can run them whether a server has it open or not.
+/// Without --data, commands are about your own secrets, where R has them: those that a server keeps for you, whose socket
+/// --socket or DKUSECRETS_SOCKET names, or which is at /run/dkusecrets/dkusecrets.sock; or those in your own vault. With
+/// --data, they are about the store of a server: its owner can run them whether a server has it open or not.
 ///
 /// Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 unavailable.
 #[derive(Debug, Parser)]
@@ -68,8 +69,8 @@ pub enum Command {
         #[arg(long)]
         even_damaged: bool,
     },
-    /// Where a store, or your vault, is and how it is
-    Status,
+    /// Where a store, or what keeps your secrets, is and how it is
+    Status(Own),
     /// Store a secret of yours: the value comes from standard input, or is asked for without showing it
     Set {
         /// The secret's name
@@ -77,21 +78,27 @@ pub enum Command {
         /// What it is for
         #[arg(long)]
         description: Option<String>,
+        #[command(flatten)]
+        own: Own,
     },
     /// Print the value of a secret of yours, byte for byte
     Get {
         /// The secret's name
         name: String,
+        #[command(flatten)]
+        own: Own,
     },
     /// Run a command as yourself or, where acting as others is allowed, as somebody else: with a ticket for that person
     /// only, which ends with the command
     Run(Run),
     /// List your secrets, without values
-    List,
+    List(Own),
     /// Remove a secret of yours; dkuRestoreSecret() in R brings it back
     Remove {
         /// The secret's name
         name: String,
+        #[command(flatten)]
+        own: Own,
     },
     /// Print a page for man(1): dkusecrets man | man -l -
     Man {
@@ -115,6 +122,15 @@ pub struct Serve {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub settings: crate::config::Given,
+}
+
+/// Who keeps one's secrets.
+#[derive(Debug, Args)]
+pub struct Own {
+    /// The socket of the server that keeps them; without this, who keeps them is found as R does
+    // Not from the environment by itself: other variables come before that one.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

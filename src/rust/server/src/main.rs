@@ -5,7 +5,7 @@
 //! | `cli` | what the program can be told |
 //! | `commands` | what the owner of a store does with it |
 //! | `client` | asking the server that has a store open |
-//! | `own` | one's own vault, from a shell |
+//! | `own` | one's own secrets, from a shell |
 //! | `run` | a command with a ticket that ends with it |
 //! | `config` | what can be set, and where from |
 //! | `serve` | listening, reading settings again, and stopping |
@@ -54,7 +54,8 @@ mod tls;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use cli::{Audit, Cli, Group, Key, Password, Rule, Ticket, User};
+use cli::{Audit, Cli, Group, Key, Own, Password, Rule, Ticket, User};
+use client::Way;
 use commands::Command;
 use problem::{Problem, Result};
 use serde_json::{Value, json};
@@ -194,17 +195,19 @@ fn answer(cli: &Cli, matches: &ArgMatches) -> Result<()> {
         cli::Command::AcceptRestore { even_damaged } => {
             print(&commands::accept_restore(&absolute(data_of(cli)?)?, *even_damaged)?)
         }
-        cli::Command::Status if cli.data.is_some() => print(&on_store(data_of(cli)?, &Command::Status)?),
-        cli::Command::Status => print(&own::status()),
+        cli::Command::Status(Own { socket: None }) if cli.data.is_some() => {
+            print(&on_store(data_of(cli)?, &Command::Status)?)
+        }
+        cli::Command::Status(own) if cli.data.is_none() => print(&own::status(&own::keeper(own)?)?),
         _ if cli.data.is_some() => Err(Problem::bad(
             "secrets are personal: ask the server for yours, as yourself; --data is for the store's owner",
         )),
-        cli::Command::Set { name, description } => own::set(name, description.clone()),
-        cli::Command::Get { name } => own::get(name, cli.json),
-        // Not answered with, but run: see above.
-        cli::Command::Run(_) => Ok(()),
-        cli::Command::List => print(&own::list()?),
-        cli::Command::Remove { name } => own::remove(name),
+        cli::Command::Set { name, description, own } => own::set(&own::keeper(own)?, name, description.clone()),
+        cli::Command::Get { name, own } => own::get(&own::keeper(own)?, name, cli.json),
+        // See above.
+        cli::Command::Run(_) | cli::Command::Status(_) => Ok(()),
+        cli::Command::List(own) => print(&own::list(&own::keeper(own)?)?),
+        cli::Command::Remove { name, own } => own::remove(&own::keeper(own)?, name),
     }
 }
 
@@ -214,7 +217,7 @@ fn own_act(socket: &Path, path: &str, body: Vec<u8>) -> Result<()> {
         "{}; from another machine it is POST {path} with an API key of yours that opens your secrets",
         client::ANOTHER
     );
-    client::request(socket, &way_out, "POST", path, body).map(drop)
+    client::request(&Way::Socket(socket.into()), &way_out, "POST", path, body.into()).map(drop)
 }
 
 fn data_of(cli: &Cli) -> Result<&Path> {

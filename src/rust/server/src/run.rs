@@ -27,7 +27,7 @@ pub fn run(wanted: &Run) -> Result<u8> {
 
 /// The connection is held while the command runs: the ticket lives as long.
 async fn hold(wanted: &Run) -> Result<ExitStatus> {
-    let unreachable = |e: &dyn std::fmt::Display| client::unreachable(&wanted.socket, e);
+    let unreachable = |e: &dyn std::fmt::Display| client::unreachable(&wanted.socket.display(), e);
     let stream = client::connect(&wanted.socket, client::ANOTHER).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
     tokio::spawn(connection);

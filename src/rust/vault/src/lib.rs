@@ -24,6 +24,7 @@
 //! | `locked` | keys that are kept for long, in memory that is not swapped out |
 //! | [`Store`] | the store of a server: many people's secrets |
 //! | `socket` | whom the socket of a server may belong to |
+//! | [`elsewhere()`] | whether something else than the embedded vault is to answer its person |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -32,6 +33,7 @@ mod audit;
 mod chain;
 mod creation;
 mod directory;
+mod elsewhere;
 mod error;
 mod index;
 mod info;
@@ -59,6 +61,7 @@ mod value;
 mod vault;
 
 pub use audit::Event;
+pub use elsewhere::{Elsewhere, Refused, elsewhere};
 pub use error::{Error, Result};
 pub use info::Info;
 pub use key::hex;

@@ -1,6 +1,6 @@
 //! Whether anything but the embedded vault is to answer. Each read asks, so this looks at environment variables and at
-//! two paths at most; R/source.R does the rest, and only where the answer is yes.
-use crate::reply::Failure;
+//! two paths at most; R/source.R and the program do the rest, and only where the answer is yes.
+use crate::{effective_user, may_serve};
 use std::ffi::OsString;
 use std::fs::{Metadata, metadata, symlink_metadata};
 use std::io::{ErrorKind, Result as IoResult};
@@ -19,10 +19,30 @@ pub enum Elsewhere {
     Key,
     /// A socket and a directory for an embedded vault, both chosen by a person.
     Both,
-    /// A socket; whether a person chose it, or it is there.
-    Socket { path: PathBuf, chosen: bool },
+    /// A socket.
+    Socket {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether a person chose it, or it is there.
+        chosen: bool,
+    },
     /// A configuration file of Dataiku's clients.
     Config(PathBuf),
+}
+
+/// Why what is configured cannot be used.
+#[derive(Debug)]
+pub struct Refused {
+    /// A short word, as [`crate::Error::kind`] gives.
+    pub kind: &'static str,
+    /// What is wrong, and the way out.
+    pub message: String,
+}
+
+impl Refused {
+    fn new(kind: &'static str, message: impl Into<String>) -> Refused {
+        Refused { kind, message: message.into() }
+    }
 }
 
 /// What is configured for this process, or nothing.
@@ -64,10 +84,10 @@ fn present(found: &IoResult<Metadata>) -> bool {
 
 impl Elsewhere {
     /// Refuses a file or socket that somebody else may have put there or can read.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), Refused> {
         match self {
             Elsewhere::Ticket | Elsewhere::Key => Ok(()),
-            Elsewhere::Both => Err(Failure::new(
+            Elsewhere::Both => Err(Refused::new(
                 "two_places",
                 "DKUSECRETS_HOME chooses an embedded vault and DKUSECRETS_SOCKET a server: unset one of them",
             )),
@@ -77,11 +97,11 @@ impl Elsewhere {
     }
 }
 
-fn check_config(path: &Path) -> Result<(), Failure> {
+fn check_config(path: &Path) -> Result<(), Refused> {
     let found = metadata(path).map_err(|e| {
         let kind = if e.kind() == ErrorKind::PermissionDenied { "permission" } else { "path" };
         let instead = "DKUSECRETS_HOME chooses an embedded vault instead";
-        Failure::new(kind, format!("{} cannot be looked at: {e}; {instead}", path.display()))
+        Refused::new(kind, format!("{} cannot be looked at: {e}; {instead}", path.display()))
     })?;
     let wrong = if !found.is_file() {
         "is not a file"
@@ -90,39 +110,39 @@ fn check_config(path: &Path) -> Result<(), Failure> {
     } else {
         return check_owner(path, &found);
     };
-    Err(Failure::new("unsafe", format!("{} {wrong}", path.display())))
+    Err(Refused::new("unsafe", format!("{} {wrong}", path.display())))
 }
 
-fn check_socket(path: &Path, chosen: bool) -> Result<(), Failure> {
+fn check_socket(path: &Path, chosen: bool) -> Result<(), Refused> {
     if !path.is_absolute() {
-        return Err(Failure::new(
+        return Err(Refused::new(
             "path",
             format!("DKUSECRETS_SOCKET must be an absolute path, not {}", path.display()),
         ));
     }
     match symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => check_socket_owner(path, &found),
-        Ok(_) => Err(Failure::new("unsafe", format!("{} is not a socket", path.display()))),
+        Ok(_) => Err(Refused::new("unsafe", format!("{} is not a socket", path.display()))),
         Err(e) => {
             let by = if chosen { ", which DKUSECRETS_SOCKET names," } else { "" };
             let message = format!("the socket {}{by} cannot be reached: {e}; is the server running?", path.display());
-            Err(Failure::new("unavailable", message))
+            Err(Refused::new("unavailable", message))
         }
     }
 }
 
-fn check_socket_owner(path: &Path, found: &Metadata) -> Result<(), Failure> {
-    if vault::may_serve(path, found.uid()) { Ok(()) } else { check_owner(path, found) }
+fn check_socket_owner(path: &Path, found: &Metadata) -> Result<(), Refused> {
+    if may_serve(path, found.uid()) { Ok(()) } else { check_owner(path, found) }
 }
 
 /// Root can read everything anyway.
-fn check_owner(path: &Path, found: &Metadata) -> Result<(), Failure> {
-    let (owner, user) = (found.uid(), vault::effective_user());
+fn check_owner(path: &Path, found: &Metadata) -> Result<(), Refused> {
+    let (owner, user) = (found.uid(), effective_user());
     if owner == 0 || owner == user {
         return Ok(());
     }
     let message = format!("{} belongs to the user id {owner}, neither to root nor to you ({user})", path.display());
-    Err(Failure::new("unsafe", message))
+    Err(Refused::new("unsafe", message))
 }
 
 #[cfg(test)]
