@@ -380,7 +380,8 @@ def test_one_s_own_secrets_of_a_server_from_a_shell(server, tmp_path, by):
     names = [event["names"] for event in server.ask_socket("GET", "/dkusecrets/v1/audit")[1]["events"] if event["action"] == "read"]
     assert names.count(["api"]) == 3
     server.stop()
-    assert "does not answer" in run("get", "api", *flag, status=3) or by == "variable"
+    says = run("get", "api", *flag, status=3)
+    assert "running" in says and str(server.socket) in says
     run("set", "api", *flag, status=3, input="x")
     assert not [path for path in home.rglob("*") if path.is_file()]
 
@@ -479,6 +480,32 @@ def test_code_written_for_dss_with_dataikus_own_client(server, version):
     done = subprocess.run([sys.executable, script, server.url, *keys], capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(server.command("--json", "audit", "verify"))["verified"]
+
+
+def test_commands_at_once_wait_for_each_other(store):
+    arguments = [[store.program, "--data", store.data, "user", "add", f"p{i}"] for i in range(8)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+
+    def at_once():
+        running = [subprocess.Popen(list(map(str, command)), **pipes) for command in arguments]
+        return [(process.communicate(timeout=60)[1], process.returncode) for process in running]
+
+    assert at_once() == [("", 0)] * 8
+    assert len(json.loads(store.command("--json", "user", "list"))) == 9
+    # The note of a server that was killed is there, and leads to nobody.
+    store.start().stop(signal.SIGKILL)
+    assert (store.data / "config/socket").exists()
+    assert all(status == 1 and "already exists" in says for says, status in at_once())
+    # A server begins once a command is done; one that answers on no socket is told apart from a command by the time it takes.
+    running = subprocess.Popen(list(map(str, arguments[0])), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    store.start()
+    running.wait(timeout=60)
+    store.stop()
+    alone = [store.program, "serve", "--data", str(store.data), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(alone, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as serving:
+        assert serving.stdout.readline()
+        assert "answers on no socket" in store.command("user", "list", status=3)
+        serving.terminate()
 
 
 def test_a_run_has_a_ticket_that_ends_with_it(server, tmp_path):

@@ -8,6 +8,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,22 +37,20 @@ impl Display for Way {
     }
 }
 
-/// Has the server run a command.
-pub fn ask(data: &Path, command: &Command) -> Result<Value> {
+/// Has the server run a command that has the store open; none if no server answers on a socket.
+pub fn ask(data: &Path, command: &Command) -> Result<Option<Value>> {
+    let Some(socket) = socket_of(data) else { return Ok(None) };
     let body = serde_json::to_vec(command).map_err(|_| Problem::internal("a command cannot be encoded"))?;
     let way_out = "stop it, or start it with --socket";
-    request(&Way::Socket(socket_of(data)?), way_out, "POST", "/dkusecrets/v1/owner", body.into())
+    request(&Way::Socket(socket), way_out, "POST", "/dkusecrets/v1/owner", body.into()).map(Some)
 }
 
-fn socket_of(data: &Path) -> Result<PathBuf> {
-    let note = data.join("config/socket");
-    let path = std::fs::read_to_string(&note).map_err(|_| {
-        Problem::unavailable(format!(
-            "a server has the store {} open and serves on no socket: stop it, or start it with --socket",
-            data.display()
-        ))
-    })?;
-    Ok(path.into())
+/// Where a store's server listens, as its note says; none if nobody listens there: it was killed, or is a command.
+pub fn socket_of(data: &Path) -> Option<PathBuf> {
+    let path = PathBuf::from(std::fs::read_to_string(data.join("config/socket")).ok()?);
+    let gone = |e: std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+    let nobody = std::os::unix::net::UnixStream::connect(&path).is_err_and(gone);
+    (!nobody).then_some(path)
 }
 
 /// Connects to a server that may be told secrets. `way_out` is what to do where none listens.

@@ -63,6 +63,7 @@ use server::Server;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vault::Store;
 
 /// glibc's has one lock for each pool of memory: threads that free what others have allocated wait for each other, which is
@@ -240,20 +241,49 @@ fn init(data: &Path, admin: &str, allow_impersonation: bool, url: Option<String>
     )
 }
 
+/// How long one waits for another command to be done with a store.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A store, or what the server answers that has it open.
+enum Opened<T> {
+    Here(Box<Store>),
+    There(T),
+}
+
+/// Opens a store; `there` asks its server, if one answers. Another command has it open for a moment only.
+fn open<T>(data: &Path, there: impl Fn() -> Result<Option<T>>) -> Result<Opened<T>> {
+    let begun = Instant::now();
+    loop {
+        match Store::open(data) {
+            Err(vault::Error::InUse(_)) => {}
+            opened => return Ok(Opened::Here(Box::new(opened?))),
+        }
+        if let Some(answer) = there()? {
+            return Ok(Opened::There(answer));
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(Problem::unavailable(format!(
+                "the store {} is in use by another process, which answers on no socket: stop it if it is a server, or start it with --socket; if it is a command, try again",
+                data.display()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Runs a command on a store, or has the server run it that has it open.
 fn on_store(data: &Path, command: &Command) -> Result<Value> {
     let data = absolute(data)?;
-    match Store::open(&data) {
-        Ok(store) => {
-            let server = Server::new(store);
+    match open(&data, || client::ask(&data, command))? {
+        Opened::Here(store) => {
+            let server = Server::new(*store);
             let answer = commands::run(&server, command)?;
             server.store.flush()?;
             // It is done another time if not now.
             let _ = server.store.tidy(false);
             Ok(answer)
         }
-        Err(vault::Error::InUse(_)) => client::ask(&data, command),
-        Err(e) => Err(e.into()),
+        Opened::There(answer) => Ok(answer),
     }
 }
 
@@ -268,14 +298,13 @@ fn in_force(cli: &Cli, given: &cli::Serve, matches: &ArgMatches) -> Result<Value
     let Some(data) = cli.data.as_deref().map(absolute).transpose()? else {
         return Ok(places(given, matches, None)?.read()?.listed().into());
     };
-    match Store::open(&data) {
-        Ok(store) => {
-            let server = Server::new(store);
+    match open(&data, || client::ask(&data, &Command::Config))? {
+        Opened::Here(store) => {
+            let server = Server::new(*store);
             server.set_settings(places(given, matches, Some(&data))?.read()?);
             commands::run(&server, &Command::Config)
         }
-        Err(vault::Error::InUse(_)) => client::ask(&data, &Command::Config),
-        Err(e) => Err(e.into()),
+        Opened::There(answer) => Ok(answer),
     }
 }
 
@@ -283,7 +312,12 @@ fn serve_store(data: &Path, given: &cli::Serve, matches: &ArgMatches) -> Result<
     let places = places(given, matches, Some(data))?;
     let settings = places.read()?;
     let log = log::begin(&settings.log);
-    let server = Arc::new(Server::new(Store::open(data)?));
+    // A command may have it open; whichever server has it keeps it.
+    let store = match open(data, || Ok(client::socket_of(data)))? {
+        Opened::Here(store) => *store,
+        Opened::There(_) => return Err(vault::Error::InUse(data.into()).into()),
+    };
+    let server = Arc::new(Server::new(store));
     server.set_settings(settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Problem::internal(format!("cannot start: {e}")))?;
