@@ -359,6 +359,11 @@ pub fn account(uid: u32) -> Result<String> {
     }
 }
 
+/// Whether a ticket that was not revoked still stands for its person.
+pub fn stands(server: &Server, ticket: &Ticket) -> bool {
+    enabled(server, &ticket.login, ticket.person, "").is_ok() && matches!(rests_on(server, ticket), Ok(Some(_)))
+}
+
 /// Whether what a ticket was asked for with still holds (the key, the session, and the right to act for somebody else),
 /// and whether it opens secrets.
 fn rests_on(server: &Server, ticket: &Ticket) -> Result<Option<bool>> {

@@ -69,7 +69,8 @@ fn ticket_of_run() -> Result<Option<Way>> {
     let (host, port) = (variable("DKU_BACKEND_HOST")?, variable("DKU_BACKEND_PORT")?);
     let port: u16 = port.parse().map_err(|_| Problem::bad("DKU_BACKEND_PORT must be a number"))?;
     let plain = variable("DKU_BACKEND_PROTOCOL").map_or(true, |protocol| protocol == "http");
-    let host = if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse().ok() };
+    let host =
+        if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.trim_matches(['[', ']']).parse().ok() };
     let local = host.filter(|host: &IpAddr| plain && host.is_loopback());
     Ok(local.map(|host| Way::Ticket { address: (host, port).into(), ticket }))
 }

@@ -65,7 +65,11 @@ async fn hold(wanted: &Run) -> Result<ExitStatus> {
     command.args(arguments);
     command.env("DKU_API_TICKET", told["ticket"].as_str().unwrap_or_default());
     command.env("DKU_BACKEND_PROTOCOL", "http");
-    command.env("DKU_BACKEND_HOST", told["host"].as_str().unwrap_or_default());
+    let host = told["host"].as_str().unwrap_or_default();
+    command.env("DKU_BACKEND_HOST", host);
+    for (name, value) in without_proxy(host, |name| std::env::var(name).ok()) {
+        command.env(name, value);
+    }
     command.env("DKU_BACKEND_PORT", told["port"].to_string());
     become_person(&mut command, &told)?;
     let failed = |e| Problem::bad(format!("{} cannot be run: {e}", program.to_string_lossy()));
@@ -75,13 +79,35 @@ async fn hold(wanted: &Run) -> Result<ExitStatus> {
     let mut terminate = signal(SignalKind::terminate()).map_err(waiting)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(waiting)?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let mut ended_before = false;
     loop {
         tokio::select! {
+            // Nothing more comes but the end.
+            _ = body.frame(), if !ended_before => {
+                ended_before = true;
+                eprintln!("dkusecrets: the ticket of this run has ended: it was revoked, or the server stopped");
+            }
             ended = child.wait() => return ended.map_err(failed),
             _ = terminate.recv() => { pid.map(|pid| kill(pid, Signal::SIGTERM)); }
             // A terminal has sent it to the command as well.
             _ = interrupt.recv() => {}
         }
+    }
+}
+
+/// The variables that keep what the command asks the server, ticket and values, away from a proxy.
+fn without_proxy(host: &str, variable: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, String)> {
+    let names = ["no_proxy", "NO_PROXY"];
+    let said = names.iter().filter_map(|name| variable(name)).find(|said| !said.trim().is_empty());
+    // An address of IPv6 stands there as it is, and as it is in a URL.
+    let bare = host.trim_matches(['[', ']']);
+    let mut all: Vec<&str> = said.as_deref().map(str::trim).into_iter().collect();
+    all.push(bare);
+    all.extend((bare != host).then_some(host));
+    match all[0] {
+        // For everything; with others beside it, it would be a name.
+        "*" => Vec::new(),
+        _ => names.map(|name| (name, all.join(","))).into(),
     }
 }
 
@@ -97,4 +123,27 @@ fn become_person(command: &mut Command, told: &Value) -> Result<()> {
     command.uid(uid).gid(user.gid.as_raw());
     command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_not_asked_through_a_proxy() {
+        let with = |set: &[(&str, &str)], host: &str| {
+            let variable = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            let found = without_proxy(host, variable);
+            assert!(
+                found.is_empty() || found[0].1 == found[1].1 && (found[0].0, found[1].0) == ("no_proxy", "NO_PROXY")
+            );
+            found.first().map(|(_, value)| value.clone())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(with(&[], "127.0.0.1"), some("127.0.0.1"));
+        assert_eq!(with(&[("no_proxy", "a.example")], "127.0.0.1"), some("a.example,127.0.0.1"));
+        assert_eq!(with(&[("no_proxy", " "), ("NO_PROXY", "b, c")], "127.0.0.1"), some("b, c,127.0.0.1"));
+        assert_eq!(with(&[("no_proxy", "*")], "127.0.0.1"), None);
+        assert_eq!(with(&[], "[::1]"), some("::1,[::1]"));
+    }
 }

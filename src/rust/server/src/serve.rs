@@ -55,15 +55,10 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
         tracing::info!(address = %bound, tls = tls.is_some(), "serving");
         say(&format!("listening on {bound}"));
         // A run's code knows nothing of our certificate, and stays on this machine.
-        let told = if tls.is_some() {
-            let (listener, bound) = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
-            tracing::info!(address = %bound, "serving runs of this machine");
-            running.spawn(accept(listener, None, connections.clone()));
-            bound
-        } else {
-            bound
-        };
-        let _ = server.address.set(told);
+        if tls.is_none() {
+            let _ = server.address.set(bound);
+            server.for_runs.send_replace(Some(bound));
+        }
         running.spawn(accept(listener, tls.clone(), connections.clone()));
     }
     if let Some(path) = &settings.socket {
@@ -86,6 +81,17 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
             _ = hangup.recv() => {
                 reload(&server, &places, tls.as_deref(), log);
                 changed.notify_one();
+            }
+            // Without TCP, or with TLS only, nothing listens for runs before there is one.
+            () = server.run_asks.notified(), if server.for_runs.borrow().is_none() => {
+                match listen((Ipv4Addr::LOCALHOST, 0).into()).await {
+                    Ok((listener, bound)) => {
+                        tracing::info!(address = %bound, "serving runs of this machine");
+                        running.spawn(accept(listener, None, connections.clone()));
+                        server.for_runs.send_replace(Some(bound));
+                    }
+                    Err(problem) => tracing::error!("{}", problem.message),
+                }
             }
             ended = running.join_next() => {
                 return Err(Problem::internal(format!("a part of the server ended by itself: {ended:?}")));

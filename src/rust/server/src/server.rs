@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use vault::{Event, Recording, Store};
 use zeroize::Zeroizing;
 
@@ -37,8 +37,11 @@ pub struct Server {
     tickets: Mutex<HashMap<String, Ticket>>,
     /// The minute that refusals were last counted in, how many were in it, and how many were not written.
     refusals: Mutex<(i64, u32, u64)>,
-    /// Where it is reached over TCP, once that is known: what runs are told.
+    /// Where it is reached over TCP without TLS, once that is known.
     pub address: OnceLock<SocketAddr>,
+    /// What runs are told, once there is something to tell: of a server that listens on a socket only, once a run asks.
+    pub for_runs: watch::Sender<Option<SocketAddr>>,
+    pub run_asks: Notify,
     pub sessions: Sessions,
     pub hasher: Hasher,
     pub budgets: Budgets,
@@ -94,6 +97,8 @@ impl Server {
             tickets: Mutex::default(),
             refusals: Mutex::default(),
             address: OnceLock::new(),
+            for_runs: watch::Sender::new(None),
+            run_asks: Notify::new(),
             sessions: Sessions::default(),
             hasher: Hasher::default(),
             budgets: Budgets::new(),
@@ -169,7 +174,11 @@ impl Server {
 
     /// What a ticket that was presented is.
     pub fn ticket(&self, presented: &str) -> Option<Ticket> {
-        held(&self.tickets).get(&people::hash(presented)).filter(|ticket| ticket.expires > now()).cloned()
+        self.ticket_of_hash(&people::hash(presented))
+    }
+
+    pub fn ticket_of_hash(&self, hash: &str) -> Option<Ticket> {
+        held(&self.tickets).get(hash).filter(|ticket| ticket.expires > now()).cloned()
     }
 
     /// The tickets that hold, those that end first first.
