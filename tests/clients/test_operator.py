@@ -181,14 +181,14 @@ def test_start_up_refuses_a_key_that_does_not_fit(store, tmp_path):
 
 def test_health_says_whether_the_store_answers(store):
     store.start()
-    status, headers, body = answer_to(connect(store), "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, body = answer_to(connect(store), "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (status, json.loads(body)) == (200, {"status": "ok", "store": True, "audit_log": True})
     # A database that is gone.
     database = store.data / "data/store.db"
     database.write_bytes(b"x" * database.stat().st_size)
     for more in ["store.db-wal"]:
         (store.data / "data" / more).write_bytes(b"")
-    status, _, body = answer_to(connect(store), "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, _, body = answer_to(connect(store), "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert status == 503 and json.loads(body)["status"] == "failing", body
 
 
@@ -221,7 +221,7 @@ def test_only_this_machines_operator_sees_them(store, account):
     elsewhere = [address for address in elsewhere if ":" not in address]
     store.start("--behind-tls-proxy", listen="0.0.0.0:0")
     port = store.address[1]
-    ask = "GET {} HTTP/1.1\r\nHost: x\r\n{}\r\n"
+    ask = "GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n"
     for path in ["/health", "/metrics"]:
         store.address = ("127.0.0.1", port)
         assert answer_to(connect(store), ask.format(path, ""))[0] == 200
@@ -326,3 +326,22 @@ def test_shells_complete(store):
     """
     done = subprocess.run(["bash", "-c", script, store.program], capture_output=True, text=True, timeout=30)
     assert done.stdout == "audit\n--tls-cert --tls-key\ncreate\n", done
+
+
+def test_no_name_that_somebody_else_gives_an_address_leads_to_what_operators_see(server):
+    """A page of such a name may read whatever the name's server answers: browsers call that the same origin."""
+    for path in ("/health", "/metrics"):
+        for host, expected in [("rebound.example", 404), (f"rebound.example:{server.address[1]}", 404),
+                               (f"localhost:{server.address[1]}", 200), ("[::1]", 200)]:
+            told = ["curl", "--silent", "--max-time", "30", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Host: {host}"]
+            done = subprocess.run([*told, server.url + path], capture_output=True, text=True, timeout=60, check=True)
+            assert int(done.stdout) == expected, (path, host)
+
+
+def test_settings_that_are_a_pipe_hold_nobody_up(server):
+    settings = server.data / "config/settings.toml"
+    os.mkfifo(settings, mode=0o600)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "it is no file" in (server.directory / "log").read_text())
+    assert server.ask("GET", "/health")[0] == 200
+    assert server.stop() == 0

@@ -508,6 +508,23 @@ def test_commands_at_once_wait_for_each_other(store):
         serving.terminate()
 
 
+def test_people_who_were_not_added_leave_nothing_in_the_anchor(server):
+    alice = basic(server.key("alice"))
+    length = lambda: (server.data / "config/anchor").stat().st_size
+    add = lambda login, **more: server.ask("POST", f"{BOTH[0]}/admin/users", alice, {"login": login, **more})[0]
+    began = length()
+    assert {add(f"u{i}", groups=["nobody knows"]) for i in range(20)} == {400} and length() == began
+    # Those who come have a cell each, also after some who did not.
+    for login in ("bob", "ann"):
+        assert add("nobody", groups=["nobody knows"]) == 400 and add(login) == 200
+        put(server, server.key(login), "mine", login)
+    assert length() == began + 2 * 256
+    server.stop()
+    server.start()
+    for login in ("bob", "ann"):
+        assert secrets_of(server, server.key(login)) == {"mine": login}
+
+
 def test_a_run_has_a_ticket_that_ends_with_it(server, tmp_path):
     if os.getuid() != 0:
         pytest.skip("only root can become another user")

@@ -61,7 +61,7 @@ def closed(connection, seconds):
 
 def metrics(server):
     """The metrics, by name with labels."""
-    status, headers, body = answer_to(connect(server), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, body = answer_to(connect(server), "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert status == 200 and headers["content-type"].startswith("application/openmetrics-text")
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines}

@@ -1,8 +1,8 @@
 //! Files and directories that an operator names: nobody else may be able to write to them, or to read what is secret.
 use crate::problem::{Problem, Result};
-use std::fs::{File, Metadata};
+use std::fs::{Metadata, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -28,8 +28,8 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 fn read(path: &Path, wrong: impl Fn(&Metadata) -> Option<String>) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |e: std::io::Error| Problem::bad(format!("{} cannot be read: {e}", path.display()));
     let refused = |why: String| Problem::bad(format!("{}: {why}", path.display()));
-    // What was opened is what is looked at.
-    let file = File::open(path).map_err(failed)?;
+    // What was opened is what is looked at; of a pipe, opening waits for nobody who writes to it.
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() {
         return Err(refused("it is no file".into()));

@@ -205,6 +205,18 @@ impl Cells {
         Ok(())
     }
 
+    /// Forgets owners who came last and never came to be, so that those who come next have their cells.
+    pub(crate) fn take_back(&mut self, owners: &[Id]) -> Result<()> {
+        for owner in owners.iter().rev() {
+            match self.known.get(owner) {
+                Some((cell, _)) if cell + CELL as u64 == self.end => self.end = *cell,
+                _ => continue,
+            }
+            self.known.remove(owner);
+        }
+        self.file.set_len(self.end).map_err(|e| Error::io("write", &self.path, e))
+    }
+
     /// The file, for flushing it while others go on.
     pub(crate) fn file(&self) -> Result<File> {
         self.file.try_clone().map_err(|e| Error::io("open", &self.path, e))

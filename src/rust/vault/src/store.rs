@@ -245,7 +245,8 @@ impl Store {
         self.check_place()?;
         let now = (self.clock)();
         let log = writer.log;
-        let (answer, done) = writer.connection.write(Durability::Power, |rows| {
+        let mut refused = Vec::new();
+        let written = writer.connection.write(Durability::Power, |rows| {
             let directory = self.load_directory(rows)?;
             let mut transaction = Transaction {
                 store: self,
@@ -254,13 +255,19 @@ impl Store {
                 directory_changed: false,
                 documents: BTreeMap::new(),
                 people: BTreeMap::new(),
+                added: Vec::new(),
                 removed: Vec::new(),
                 events: Vec::new(),
                 now,
             };
-            let answer = act(&mut transaction)?;
+            let answer = act(&mut transaction).inspect_err(|_| refused = std::mem::take(&mut transaction.added))?;
             Ok((answer, transaction.finish(log)?))
-        })?;
+        });
+        // Not after a commit that failed: what it wrote may be there all the same.
+        if !refused.is_empty() {
+            let _ = lock(&self.cells).take_back(&refused);
+        }
+        let (answer, done) = written?;
         self.set_head(&mut writer, done.log);
         // Before anybody is told.
         self.recall.forget(&done.changed);
@@ -417,6 +424,7 @@ pub struct Transaction<'t> {
     directory_changed: bool,
     documents: BTreeMap<String, Option<Document>>,
     people: BTreeMap<Id, Secrets>,
+    added: Vec<Id>,
     removed: Vec<Id>,
     events: Vec<Event>,
     now: i64,
@@ -472,7 +480,8 @@ impl Transaction<'_> {
         self.directory_changed = true;
         let person = secrets.user;
         secrets.limit(self.rows, QUOTA)?;
-        // Should the change fail, the cell means nothing.
+        // Should the change fail, the cell means nothing, and is taken back.
+        self.added.push(person);
         let mut cells = lock(&self.store.cells);
         cells.raise(&self.store.site, &self.store.anchor_key, self.store.mark(person, 0))?;
         cells.flush()?;

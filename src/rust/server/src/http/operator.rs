@@ -6,12 +6,14 @@ use crate::metrics::MEDIA_TYPE;
 use crate::problem::Problem;
 use crate::server::Server;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -64,7 +66,7 @@ pub fn routes() -> Router<App> {
 }
 
 async fn only_operators(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
-    if !is_operator(peer, request.headers()) {
+    if !is_operator(peer, request.uri(), request.headers()) {
         return Problem::no_route(request.uri().path()).into_response();
     }
     next.run(request).await
@@ -92,13 +94,25 @@ async fn metrics(State(app): State<App>) -> Response {
 }
 
 /// Somebody on this machine: at its loopback, with nobody in between, or the store's owner or root on the socket.
-fn is_operator(peer: Peer, headers: &HeaderMap) -> bool {
+fn is_operator(peer: Peer, uri: &Uri, headers: &HeaderMap) -> bool {
     match peer {
         Peer::Network(address) => {
-            address.ip().to_canonical().is_loopback() && !PASSED_ON.iter().any(|name| headers.contains_key(*name))
+            address.ip().to_canonical().is_loopback()
+                && !PASSED_ON.iter().any(|name| headers.contains_key(*name))
+                && uri.host().is_none_or(is_loopback)
+                && headers.get_all(header::HOST).iter().all(|host| host.to_str().is_ok_and(is_loopback))
         }
         Peer::Process { uid, .. } => uid == 0 || uid == vault::effective_user(),
     }
+}
+
+/// Whether a host, with a port or without, is loopback by itself: what another name leads to is for others to say, and a
+/// browser would let the pages of that name read the answer.
+fn is_loopback(host: &str) -> bool {
+    let Ok(host) = host.parse::<Authority>() else { return false };
+    let name = host.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -108,6 +122,7 @@ mod tests {
     #[test]
     fn who_is_an_operator() {
         let at = |address: &str| Peer::Network(format!("{address}:1").parse().unwrap());
+        let is_operator = |peer, headers: &HeaderMap| is_operator(peer, &Uri::from_static("/health"), headers);
         let none = HeaderMap::new();
         assert!(is_operator(at("127.0.0.1"), &none) && is_operator(at("[::1]"), &none));
         assert!(is_operator(at("[::ffff:127.0.0.1]"), &none));
@@ -118,5 +133,31 @@ mod tests {
         }
         assert!(is_operator(Peer::Process { uid: vault::effective_user(), pid: None }, &none));
         assert!(!is_operator(Peer::Process { uid: 4_000_000, pid: None }, &none));
+    }
+
+    #[test]
+    fn by_which_names_operators_ask() {
+        let peer = Peer::Network("127.0.0.1:1".parse().unwrap());
+        let at = |host: &'static str| HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+        let path = Uri::from_static("/metrics");
+        for host in
+            ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.2:11200", "[::1]", "[::1]:1", "[::ffff:127.0.0.1]:1"]
+        {
+            assert!(is_operator(peer, &path, &at(host)), "{host}");
+        }
+        for host in [
+            "rebound.example",
+            "rebound.example:80",
+            "localhost.example",
+            "192.0.2.1",
+            "",
+            "a@localhost:x",
+            "127.0.0.1.example",
+        ] {
+            assert!(!is_operator(peer, &path, &at(host)), "{host}");
+        }
+        assert!(!is_operator(peer, &Uri::from_static("http://rebound.example/metrics"), &at("localhost")));
+        // On the socket the kernel says who asks.
+        assert!(is_operator(Peer::Process { uid: 0, pid: None }, &path, &at("anything")));
     }
 }
