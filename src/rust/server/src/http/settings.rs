@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use vault::{Change, Token, Transaction};
 
@@ -194,19 +195,34 @@ fn document(person: &Person, tokens: Vec<Token>) -> Settings {
     }
 }
 
-/// Ids and versions, which tell nobody anything; what is made up there harms only who made it up.
+/// Ids, versions and which names they had then, which tell nobody anything; what is made up there harms only who made it up.
 fn revision(tokens: &[Token]) -> String {
-    let bytes: Vec<u8> =
-        tokens.iter().flat_map(|token| token.id.into_iter().chain(token.version.to_be_bytes())).collect();
+    let one = |token: &Token| token.id.into_iter().chain(token.version.to_be_bytes()).chain(short(&token.name));
+    let bytes: Vec<u8> = tokens.iter().flat_map(one).collect();
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn parse_revision(text: &str) -> Option<Vec<(people::Id, u64)>> {
+/// A name, as a revision has it.
+fn short(name: &str) -> [u8; 8] {
+    let mut short = [0; 8];
+    short.copy_from_slice(&Sha256::digest(name.as_bytes())[..8]);
+    short
+}
+
+/// What an editor was given of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    version: u64,
+    name: [u8; 8],
+}
+
+fn parse_revision(text: &str) -> Option<Vec<(people::Id, Seen)>> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (entries, []) = bytes.as_chunks::<24>() else { return None };
-    let one = |entry: &[u8; 24]| {
-        let (id, version) = entry.split_first_chunk::<16>()?;
-        Some((*id, u64::from_be_bytes(version.try_into().ok()?)))
+    let (entries, []) = bytes.as_chunks::<32>() else { return None };
+    let one = |entry: &[u8; 32]| {
+        let (id, rest) = entry.split_first_chunk::<16>()?;
+        let (version, name) = rest.split_first_chunk::<8>()?;
+        Some((*id, Seen { version: u64::from_be_bytes(*version), name: name.try_into().ok()? }))
     };
     entries.iter().map(one).collect()
 }
@@ -239,7 +255,7 @@ fn merge(
     if before.len() > now.len() + 1_000 || before.len() * secrets.len() > 1_000_000 {
         return Err(Problem::bad("dkusecretsRevision is not one that was given out"));
     }
-    let before: BTreeMap<people::Id, u64> = before.into_iter().collect();
+    let before: BTreeMap<people::Id, Seen> = before.into_iter().collect();
     // The last of two of the same name counts, as DSS's clients replace by dropping and adding.
     let edited: BTreeMap<&str, &str> =
         secrets.iter().map(|Object(secret)| (secret.name.as_str(), secret.value.as_str())).collect();
@@ -255,7 +271,10 @@ fn merge(
             continue;
         }
         match current {
-            Some(token) if before.get(&token.id) == Some(&token.version) || revision.is_none() => {
+            Some(token)
+                if revision.is_none()
+                    || before.get(&token.id) == Some(&Seen { version: token.version, name: short(name) }) =>
+            {
                 steps.push(Step::Set(name, value));
             }
             // Somebody has set it since: to the same, or there are two opinions.
@@ -264,15 +283,22 @@ fn merge(
             None => steps.push(Step::Set(name, value)),
         }
     }
+    let kept: BTreeMap<[u8; 8], &str> = edited.iter().map(|(name, value)| (short(name), *value)).collect();
     for token in &now {
-        match before.get(&token.id) {
-            Some(version) if !edited.contains_key(token.name.as_str()) => {
-                if *version != token.version {
-                    return Err(changed_meanwhile(&token.name));
-                }
+        // What the editor says of this very secret was looked at.
+        let said = |value: &&str| !value.starts_with(Token::PREFIX) || **value == token.text;
+        let Some(seen) = before.get(&token.id).filter(|_| !edited.get(token.name.as_str()).is_some_and(said)) else {
+            continue;
+        };
+        // Under the name that the editor was given.
+        match kept.get(&seen.name) {
+            // Renamed since, and the editor left it as it was.
+            Some(value) if value.starts_with(Token::PREFIX) => {}
+            None if *seen == (Seen { version: token.version, name: short(&token.name) }) => {
                 steps.push(Step::Remove(&token.name));
             }
-            _ => {}
+            // The editor changed or removed what others have changed or renamed.
+            _ => return Err(changed_meanwhile(&token.name)),
         }
     }
     let mut names = BTreeSet::new();
@@ -301,13 +327,14 @@ fn is_token_of(
     name: &str,
     value: &str,
     current: Option<&Token>,
-    before: &BTreeMap<people::Id, u64>,
+    before: &BTreeMap<people::Id, Seen>,
 ) -> Result<bool> {
     if current.is_some_and(|token| token.text == value) {
         return Ok(true);
     }
-    for (id, version) in before {
-        if change.token(&person.id, id, name, *version)?.text == value {
+    let name_then = short(name);
+    for (id, seen) in before.iter().filter(|(_, seen)| seen.name == name_then) {
+        if change.token(&person.id, id, name, seen.version)?.text == value {
             return Ok(true);
         }
     }
