@@ -55,6 +55,8 @@ pub struct Caller {
     pub administrator: bool,
     /// Whether this credential opens the person's secrets.
     pub opens: bool,
+    /// What the log calls a credential that opens nothing, as somebody else may have it: it does not say who asks.
+    pub doubted: Option<String>,
     /// The hash of the key that this rests on.
     pub key: Option<String>,
     /// When the ticket ends that this rests on.
@@ -104,15 +106,21 @@ impl Caller {
         Err(Problem::not_allowed("only administrators may do that"))
     }
 
+    /// Refuses changes by a credential that somebody else may have. A key of nobody is its maker's, and says so.
+    pub fn changer(&self) -> Result<()> {
+        if self.person.is_none() || self.opens { Ok(()) } else { self.opener().map(drop) }
+    }
+
     /// Whoever is signed in in a browser.
     pub fn of_session(viewer: Viewer, headers: &HeaderMap, peer: Peer) -> Caller {
         Caller {
             source: Source::Session,
-            administrator: viewer.person.is_administrator(),
+            administrator: viewer.doubted.is_none() && viewer.person.is_administrator(),
             name: viewer.person.login.clone(),
             person: Some(viewer.person),
             acting: None,
-            opens: viewer.opens,
+            opens: viewer.doubted.is_none(),
+            doubted: viewer.doubted,
             key: None,
             ends: None,
             session: Some(viewer.session),
@@ -129,7 +137,8 @@ impl Caller {
             source: Source::Session,
             name: viewer.person.login.clone(),
             ends: Some(viewer.session.ends()),
-            opens: viewer.opens,
+            opens: viewer.doubted.is_none(),
+            doubted: viewer.doubted,
             person: Some(viewer.person),
             session: Some(viewer.session),
             acting: Some(self.name.clone()),
@@ -145,9 +154,10 @@ impl Caller {
     /// An event of this caller's, about `about` or, without any, about the caller.
     pub fn event(&self, action: &str, about: &[Id], names: Vec<String>) -> Event {
         let own: Vec<Id> = self.person.iter().map(|person| person.id).collect();
+        let other = self.acting.as_ref().or(self.doubted.as_ref());
         Event {
-            who: self.acting.clone().unwrap_or_else(|| self.name.clone()),
-            behalf: self.acting.as_ref().map(|_| self.name.clone()),
+            who: other.unwrap_or(&self.name).clone(),
+            behalf: other.map(|_| self.name.clone()),
             from: self.from.clone(),
             names,
             claims: self.claims.clone(),
@@ -161,7 +171,8 @@ impl Caller {
 pub struct Viewer {
     pub person: Person,
     pub session: Session,
-    pub opens: bool,
+    /// See [`Caller::doubted`].
+    pub doubted: Option<String>,
 }
 
 /// Why somebody was refused, and what the log is told of it.
@@ -202,13 +213,14 @@ pub fn authenticate(
 }
 
 fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_appear: bool) -> Result<Caller> {
-    let caller = |source, name: &str, person: Option<Person>, opens| Caller {
+    let caller = |source, name: &str, person: Option<Person>, doubted: Option<String>| Caller {
         source,
-        administrator: person.as_ref().is_some_and(Person::is_administrator),
+        administrator: doubted.is_none() && person.as_ref().is_some_and(Person::is_administrator),
         name: name.into(),
+        opens: doubted.is_none() && person.is_some(),
         person,
         acting: None,
-        opens,
+        doubted,
         key: None,
         ends: None,
         session: None,
@@ -224,6 +236,7 @@ fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_ap
         let person = enabled(server, &ticket.login, ticket.person, "Unknown or expired ticket")?;
         let opens = rests_on(server, &ticket)?;
         let opens = opens.ok_or_else(|| Problem::not_authenticated("Unknown or expired ticket"))?;
+        let doubted = (!ticket.confirmed || !opens).then(|| format!("ticket {}", ticket.id));
         return Ok(Caller {
             acting: ticket.behalf,
             key: ticket.key,
@@ -231,7 +244,7 @@ fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_ap
             application: ticket.application,
             ends: Some(ticket.expires),
             administrator: false,
-            ..caller(Source::Ticket, &ticket.login, Some(person), ticket.confirmed && opens)
+            ..caller(Source::Ticket, &ticket.login, Some(person), doubted)
         });
     }
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
@@ -246,12 +259,13 @@ fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_ap
                 let owner = key.person.ok_or_else(unknown)?;
                 let person = enabled(server, login, owner, "Unknown API Key")?;
                 let hash = Some(people::hash(&presented));
-                Ok(Caller { key: hash, ..caller(Source::Key, login, Some(person), key.confirmed) })
+                let doubted = (!key.confirmed).then(|| format!("key {}, made by {}", key.id, key.created_by));
+                Ok(Caller { key: hash, ..caller(Source::Key, login, Some(person), doubted) })
             }
             None => Ok(Caller {
                 administrator: key.administrator,
                 key: Some(people::hash(&presented)),
-                ..caller(Source::Key, &key.id, None, false)
+                ..caller(Source::Key, &key.id, None, None)
             }),
         };
     }
@@ -279,10 +293,10 @@ fn who(server: &Server, method: &Method, headers: &HeaderMap, peer: Peer, may_ap
             match by_kernel(server, uid, may_appear) {
                 Ok(person) => {
                     let name = person.login.clone();
-                    Ok(Caller { owner, ..caller(Source::Kernel, &name, Some(person), true) })
+                    Ok(Caller { owner, ..caller(Source::Kernel, &name, Some(person), None) })
                 }
                 // Whoever has the root key need not be one of the people.
-                Err(_) if owner => Ok(Caller { owner, ..caller(Source::Kernel, &format!("uid-{uid}"), None, false) }),
+                Err(_) if owner => Ok(Caller { owner, ..caller(Source::Kernel, &format!("uid-{uid}"), None, None) }),
                 Err(problem) => Err(problem),
             }
         }
@@ -381,7 +395,7 @@ fn rests_on(server: &Server, ticket: &Ticket) -> Result<Option<bool>> {
     if let Some(session) = &ticket.session {
         let session = server.sessions.of_id(&session.id, now());
         match session.map(|session| sign_in::who_is(server, session)).transpose()?.flatten() {
-            Some(viewer) if ticket.behalf.is_none() || ticket.application.is_some() => opens = viewer.opens,
+            Some(viewer) if ticket.behalf.is_none() || ticket.application.is_some() => opens = viewer.doubted.is_none(),
             Some(_) => {}
             None => return Ok(None),
         }
@@ -452,6 +466,7 @@ fn acting_as(server: &Server, headers: &HeaderMap, caller: Caller) -> Result<Cal
         name: person.login.clone(),
         person: Some(person),
         opens: true,
+        doubted: None,
         owner: false,
         ..caller
     })

@@ -103,6 +103,11 @@ impl Stored {
     pub fn opens(&self) -> bool {
         self.confirmed || self.claimed
     }
+
+    /// What the log calls whoever signs in by one that opens nothing.
+    pub fn doubted(&self) -> Option<String> {
+        (!self.opens()).then(|| format!("password, made by {}", self.created_by))
+    }
 }
 
 /// Who waits for a hash.

@@ -72,7 +72,11 @@ pub fn sign_in(server: &Server, visitor: &Visitor, login: &str, password: &str) 
     let right = is_right(server, password, stored.as_ref().map(|stored| &stored.hash), &tries);
     match (right, person, stored) {
         (Ok(true), Some(person), Some(stored)) => {
-            server.record(visitor.event("sign-in", &person.login, Some(&person)))?;
+            let event = visitor.event("sign-in", &person.login, Some(&person));
+            server.record(match stored.doubted() {
+                Some(doubted) => Event { who: doubted, behalf: Some(person.login.clone()), ..event },
+                None => event,
+            })?;
             server.was_here(&person.login);
             Ok(SignedIn {
                 session: server.sessions.begin(&person.login, &stored, now())?,
@@ -113,7 +117,7 @@ pub fn who_is(server: &Server, session: Session) -> Result<Option<Viewer>> {
     let person = person.filter(|person| person.enabled && person.id == session.person);
     let stored = people::password(&server.store, &session.person)?.filter(|stored| stored.id == session.password);
     match (person, stored) {
-        (Some(person), Some(stored)) => Ok(Some(Viewer { person, session, opens: stored.opens() })),
+        (Some(person), Some(stored)) => Ok(Some(Viewer { person, session, doubted: stored.doubted() })),
         _ => {
             server.sessions.end(&session.id);
             Ok(None)
@@ -132,6 +136,9 @@ pub fn sign_out(server: &Server, caller: &Caller) -> Result<()> {
 /// Ends all sessions of the caller's; answers with how many those were.
 pub fn sign_out_everywhere(server: &Server, caller: &Caller) -> Result<usize> {
     let person = oneself(caller, "signs out everywhere")?;
+    if caller.source != Source::Session {
+        caller.changer()?;
+    }
     let ended = server.sessions.end_all(&person.id);
     server.record(caller.event("sign-out everywhere", &[], Vec::new()))?;
     Ok(ended)
@@ -213,6 +220,9 @@ pub fn first_password(change: &mut Transaction, person: &Person, hash: Hash, by:
 /// Changes the caller's own password. Whom the kernel names need not know the old one, nor need somebody who has none.
 pub fn change_password(server: &Server, caller: &Caller, old: Option<&str>, new: &str) -> Result<()> {
     let person = oneself(caller, "changes the password")?;
+    if caller.source != Source::Session {
+        caller.changer()?;
+    }
     let new = Password::new(new)?;
     let before = people::password(&server.store, &person.id)?;
     let vouched = caller.opens && caller.source != Source::Session;

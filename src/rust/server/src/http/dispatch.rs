@@ -34,6 +34,8 @@ pub struct Served {
     pub known: &'static [Parameter],
     /// See [`super::route::Route::quick`].
     pub quick: bool,
+    /// Whether it is refused to a credential that opens nothing: see [`Caller::changer`].
+    pub changes: bool,
 }
 
 /// A handler as axum calls it.
@@ -190,7 +192,8 @@ impl Asked {
 
     fn answer(&self, caller: &Caller, body: Bytes) -> Worked {
         let server = &self.app.server;
-        let (answer, mut events) = match self.input(body) {
+        let may = if self.served.changes { caller.changer() } else { Ok(()) };
+        let (answer, mut events) = match may.and_then(|()| self.input(body)) {
             Ok(input) => (self.served.handler)(server, caller, input),
             Err(problem) => (Err(problem), Vec::new()),
         };

@@ -163,6 +163,8 @@ pub struct Route {
     pub open: bool,
     /// Whether it waits for no disk where the person's secrets are in memory.
     pub quick: bool,
+    /// Whether a credential may change something by it that opens nothing: see [`Caller::changer`].
+    pub even_doubted: bool,
     pub service: Service,
 }
 
@@ -211,6 +213,7 @@ impl Route {
             refusals: &[],
             open: false,
             quick: false,
+            even_doubted: false,
             service,
         }
     }
@@ -238,6 +241,11 @@ impl Route {
     /// It waits for no disk where the person's secrets are in memory: it is worked on at once.
     pub fn quick(self) -> Route {
         Route { quick: true, ..self }
+    }
+
+    /// Its handler sees to it what a credential may that opens nothing.
+    pub fn even_doubted(self) -> Route {
+        Route { even_doubted: true, ..self }
     }
 
     /// Anybody who reaches the server may ask.

@@ -54,13 +54,15 @@ fn dss() -> Vec<Route> {
             "Who looks at the application that asks; for those that are allowed to",
             sign_in::viewer_info,
         )
-        .query(&[WITH_SECRETS]),
+        .query(&[WITH_SECRETS])
+        .even_doubted(),
         Route::new(
             POST,
             "/auth/ticket-from-browser-headers",
             "A ticket for who looks at the application that asks; for those that are allowed to",
             sign_in::viewer_ticket,
-        ),
+        )
+        .even_doubted(),
         Route::new(GET, "/instance-info", "What this server is", auth::instance),
         Route::new(GET, "/current-user", "One's own settings; tokens stand for the values of secrets", settings::own),
         Route::new(PUT, "/current-user", "Save one's own settings, merged with what others saved", settings::save_own)
@@ -154,9 +156,9 @@ fn ours() -> Vec<Route> {
         .open()
         .or(&[400, 401, 403, 413, 429, 500, 503]),
         Route::new(GET, "/session", "The session that the caller came with", sign_in::session).or(&[404]),
-        Route::new(DELETE, "/session", "Sign out", sign_in::end),
-        Route::new(DELETE, "/sessions", "Sign out everywhere", sign_in::end_all),
-        Route::new(POST, "/password", "Set or change one's own password", sign_in::password).or(&[429]),
+        Route::new(DELETE, "/session", "Sign out", sign_in::end).even_doubted(),
+        Route::new(DELETE, "/sessions", "Sign out everywhere", sign_in::end_all).even_doubted(),
+        Route::new(POST, "/password", "Set or change one's own password", sign_in::password).or(&[429]).even_doubted(),
         Route::new(POST, "/password/confirm", "Let one's password open one's secrets", sign_in::confirm).or(&[404]),
         Route::new(GET, "/tickets", "One's own tickets, never the tickets themselves", own::tickets),
         Route::new(POST, "/tickets", "A ticket for the caller, with an id to revoke it by", own::issue_ticket),
@@ -185,7 +187,8 @@ pub fn router() -> Router<App> {
             let path = format!("{}{}", group.prefix, route.path);
             let service = match route.service {
                 Service::Handler(handler) => {
-                    let served = Served { handler, known: route.query, quick: route.quick };
+                    let changes = route.method != GET && !route.even_doubted;
+                    let served = Served { handler, known: route.query, quick: route.quick, changes };
                     method(&route.method, dispatch::handler(served))
                 }
                 Service::Own(service) => *service,
