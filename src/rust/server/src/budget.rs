@@ -1,4 +1,5 @@
 //! How often a password may be tried: budgets that fill again with time, in tables whose size nobody can change.
+use crate::people::Id;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -63,8 +64,10 @@ impl Table {
 pub enum Tries {
     /// Nobody is known: the account's and the address's.
     Unknown { login: String, from: Option<IpAddr> },
-    /// A browser that signed in to this account before, or a session.
+    /// A browser that signed in to this account before.
     Known([u8; 32]),
+    /// Somebody who is known by another credential, in how many ways ever.
+    Own(Id),
 }
 
 /// The budgets of a server.
@@ -73,6 +76,7 @@ pub struct Budgets {
     accounts: Table,
     sources: Table,
     known: Table,
+    own: Table,
 }
 
 impl Budgets {
@@ -82,6 +86,7 @@ impl Budgets {
             accounts: Table::new(ACCOUNT),
             sources: Table::new(SOURCE),
             known: Table::new(ACCOUNT),
+            own: Table::new(ACCOUNT),
         }
     }
 
@@ -97,6 +102,7 @@ impl Budgets {
     fn take_at(&self, tries: &Tries, now: i64) -> Result<(), u64> {
         let taken = match tries {
             Tries::Known(id) => self.known.take(id, now),
+            Tries::Own(id) => self.own.take(id, now),
             Tries::Unknown { login, from } => {
                 let source = from.map(source);
                 let taken = source.as_ref().map_or(Ok(()), |source| self.sources.take(source, now));
@@ -113,6 +119,7 @@ impl Budgets {
     pub fn give_back(&self, tries: &Tries) {
         match tries {
             Tries::Known(id) => self.known.give_back(id),
+            Tries::Own(id) => self.own.give_back(id),
             Tries::Unknown { login, from } => {
                 self.accounts.give_back(login.as_bytes());
                 if let Some(from) = from {
@@ -155,6 +162,7 @@ mod tests {
         let spread = |i: u64| unknown("alice", &format!("2001:db8:{:x}:{:x}::1", i % 65_536, i / 65_536));
         assert_eq!(most(spread, 5), 15);
         assert_eq!(most(|_| Tries::Known([1; 32]), 5), 15);
+        assert_eq!(most(|_| Tries::Own([1; 16]), 5), 15);
     }
 
     #[test]
@@ -193,7 +201,7 @@ mod tests {
             let from = format!("10.{}.{}.{}", i >> 16, (i >> 8) & 255, i & 255);
             let _ = budgets.take_at(&unknown(&format!("user{i}"), &from), i64::from(i) * 20);
         }
-        for table in [&budgets.accounts, &budgets.sources, &budgets.known] {
+        for table in [&budgets.accounts, &budgets.sources, &budgets.known, &budgets.own] {
             assert_eq!(table.cells.lock().unwrap().len(), CELLS);
         }
         let now = 200_000 * 20;

@@ -341,7 +341,8 @@ const OWNER: &str = "the owner of the store";
 /// is allowed, or they are the owner.
 fn key_create(server: &Server, user: &str, label: &str, expires: Option<i64>) -> Result<Value> {
     let person = server.person(user)?;
-    let confirmed = people::rules(&server.store)?.allow_impersonation || person.uid == Some(vault::effective_user());
+    let own = person.uid == Some(vault::effective_user());
+    let confirmed = own || people::rules(&server.store)?.allow_impersonation;
     let key = ApiKey {
         id: people::random_text(16)?,
         user: Some(user.into()),
@@ -352,6 +353,7 @@ fn key_create(server: &Server, user: &str, label: &str, expires: Option<i64>) ->
         created_by: OWNER.into(),
         expires,
         confirmed,
+        by_rule: confirmed && !own,
         administrator: false,
     };
     let text = server.change(|change| {

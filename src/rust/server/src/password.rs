@@ -17,6 +17,8 @@ const FEWEST_CHARACTERS: usize = 15;
 const MOST_BYTES: usize = 1024;
 /// Of those who wait for a hash; others are told to come again. Those who are known have places of their own.
 const MOST_WAITING: usize = 16;
+/// Of those that one person waits for, who is known by another credential.
+const MOST_OF_ONE: usize = 2;
 /// How nice the thread that computes hashes is (setpriority(2)): it gets a tenth of what those get who read by key.
 const NICE: i32 = 10;
 
@@ -89,6 +91,9 @@ pub struct Stored {
     pub hash: Hash,
     /// Whether it opens secrets by the person's own word, or because acting as others is allowed.
     pub confirmed: bool,
+    /// Whether it does only because acting as others is allowed.
+    #[serde(default)]
+    pub by_rule: bool,
     /// Whether it opens secrets because nobody could be harmed: when it was set the person had no secrets and no other
     /// credential. That ends once they are known otherwise, by a user id.
     pub claimed: bool,
@@ -113,7 +118,10 @@ impl Stored {
 /// Who waits for a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
+    /// A browser that signed in before.
     Known,
+    /// Somebody who is known by another credential.
+    Own(Id),
     Unknown,
 }
 
@@ -123,6 +131,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Waiting {
     known: VecDeque<Job>,
+    own: VecDeque<(Id, Job)>,
     unknown: VecDeque<Job>,
     working: bool,
     /// Whether hashes are computed at all; tests stop it to see what waits.
@@ -177,18 +186,27 @@ impl Hasher {
         let (done, waits): (SyncSender<T>, _) = sync_channel(1);
         {
             let mut waiting = held(&self.waiting);
-            let line = match place {
-                Place::Known => &mut waiting.known,
-                Place::Unknown => &mut waiting.unknown,
+            let full = match place {
+                Place::Known => waiting.known.len() >= MOST_WAITING,
+                Place::Own(person) => {
+                    let of_one = waiting.own.iter().filter(|(other, _)| *other == person).count();
+                    waiting.own.len() >= MOST_WAITING || of_one >= MOST_OF_ONE
+                }
+                Place::Unknown => waiting.unknown.len() >= MOST_WAITING,
             };
-            if line.len() >= MOST_WAITING {
+            if full {
                 return Err(Problem::unavailable("too many passwords are being checked: try again"));
             }
             may()?;
-            line.push_back(Box::new(move || {
+            let job: Job = Box::new(move || {
                 // Whoever waited may have gone.
                 let _ = done.send(work());
-            }));
+            });
+            match place {
+                Place::Known => waiting.known.push_back(job),
+                Place::Own(person) => waiting.own.push_back((person, job)),
+                Place::Unknown => waiting.unknown.push_back(job),
+            }
             self.begin(&mut waiting)?;
         }
         waits.recv().map_err(|_| Problem::internal("a password could not be checked"))
@@ -217,7 +235,9 @@ fn work(waiting: &Mutex<Waiting>) {
     loop {
         let job = {
             let mut waiting = held(waiting);
-            let next = waiting.known.pop_front().or_else(|| waiting.unknown.pop_front());
+            let own = |waiting: &mut Waiting| waiting.own.pop_front().map(|(_, job)| job);
+            let next = waiting.known.pop_front().or_else(|| own(&mut waiting));
+            let next = next.or_else(|| waiting.unknown.pop_front());
             waiting.working = next.is_some();
             next
         };

@@ -113,6 +113,9 @@ pub struct ApiKey {
     pub expires: Option<i64>,
     /// Whether it opens secrets: one that somebody else has made does not until its owner says so.
     pub confirmed: bool,
+    /// Whether it does only because acting as others is allowed.
+    #[serde(default)]
+    pub by_rule: bool,
     /// For a key of nobody: whether it may do what administrators may.
     #[serde(default)]
     pub administrator: bool,
@@ -438,7 +441,20 @@ pub fn rules(from: &impl Documents) -> Result<Rules> {
     Ok(find(from, "rules")?.unwrap_or_default())
 }
 
+/// Where acting as others is allowed no longer, what opened secrets by that does so no longer.
 pub fn save_rules(change: &mut Transaction, rules: &Rules) -> Result<()> {
+    if !rules.allow_impersonation {
+        for (hash, key) in keys(change)? {
+            if key.by_rule {
+                edit_key(change, &hash, |key| (key.confirmed, key.by_rule) = (false, false))?;
+            }
+        }
+        for password in all::<Stored>(change, "password:")? {
+            if password.by_rule {
+                save_password(change, &Stored { confirmed: false, by_rule: false, ..password })?;
+            }
+        }
+    }
     put(change, "rules", rules)
 }
 

@@ -188,6 +188,7 @@ mod tests {
             person: [person; 16],
             hash: Hasher::default().hash(&password, Place::Known).unwrap(),
             confirmed: true,
+            by_rule: false,
             claimed: false,
             created: 0,
             created_by: "alice".into(),

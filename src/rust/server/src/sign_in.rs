@@ -13,7 +13,6 @@ use crate::problem::{Problem, Result};
 use crate::server::{Server, event, now};
 use crate::session::{self, Session};
 use axum::http::HeaderMap;
-use sha2::{Digest, Sha256};
 use vault::{Event, Transaction};
 use zeroize::Zeroizing;
 
@@ -95,7 +94,11 @@ pub fn sign_in(server: &Server, visitor: &Visitor, login: &str, password: &str) 
 
 /// Whether a password is right, within a budget for guessing.
 fn is_right(server: &Server, password: &str, hash: Option<&Hash>, tries: &Tries) -> Result<bool> {
-    let place = if matches!(tries, Tries::Known(_)) { Place::Known } else { Place::Unknown };
+    let place = match tries {
+        Tries::Known(_) => Place::Known,
+        Tries::Own(person) => Place::Own(*person),
+        Tries::Unknown { .. } => Place::Unknown,
+    };
     let may = || server.budgets.take(tries).map_err(Problem::too_many_tries);
     let right = server.hasher.is(&Password::typed(password), hash, place, may)?;
     if right {
@@ -167,18 +170,17 @@ pub fn set_by_link(server: &Server, visitor: &Visitor, login: &str, code: &str, 
         )
     };
     let password = Password::new(password)?;
-    let valid = people::link_for(&server.store, code, login, now())?.is_some();
-    if !valid {
+    let Some(link) = people::link_for(&server.store, code, login, now())? else {
         return Err(visitor.refused(server, "password set by a link", None, over())?);
-    }
-    let hash = server.hasher.hash(&password, Place::Known)?;
+    };
+    let hash = server.hasher.hash(&password, Place::Own(link.person))?;
     server.change(|change| {
         // Somebody else may have been faster.
         let link = people::link_for(change, code, login, change.now())?.ok_or_else(over)?;
         let person = people::person(change, login)?.filter(|person| person.enabled && person.id == link.person);
         let person = person.ok_or_else(over)?;
         people::remove_links(change, |other| other.person == person.id)?;
-        let confirmed = link.own || people::rules(change)?.allow_impersonation;
+        let confirmed = Confirmed::new(link.own, people::rules(change)?.allow_impersonation);
         let stored = new_password(&person, hash, confirmed, &link.created_by, None)?;
         let stored = claim(change, &person, stored)?;
         change.record(visitor.event("password set by a link", &person.login, Some(&person)));
@@ -186,16 +188,43 @@ pub fn set_by_link(server: &Server, visitor: &Visitor, login: &str, code: &str, 
     })
 }
 
+/// Why a password opens secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Confirmed {
+    /// By the person's own word.
+    Own,
+    /// Because acting as others is allowed.
+    Rule,
+    No,
+}
+
+impl Confirmed {
+    fn new(own: bool, rule: bool) -> Confirmed {
+        match (own, rule) {
+            (true, _) => Confirmed::Own,
+            (false, true) => Confirmed::Rule,
+            (false, false) => Confirmed::No,
+        }
+    }
+}
+
 /// What is kept of a new password, in the place of `before`.
-fn new_password(person: &Person, hash: Hash, confirmed: bool, by: &str, before: Option<&Stored>) -> Result<Stored> {
+fn new_password(
+    person: &Person,
+    hash: Hash,
+    confirmed: Confirmed,
+    by: &str,
+    before: Option<&Stored>,
+) -> Result<Stored> {
     let mut device_key = [0; 32];
     getrandom::fill(&mut device_key).map_err(|_| Problem::unavailable("no random numbers to be had"))?;
     Ok(Stored {
         id: people::random_text(16)?,
         person: person.id,
         hash,
-        confirmed,
-        claimed: before.is_some_and(|before| before.claimed) && !confirmed,
+        confirmed: confirmed != Confirmed::No,
+        by_rule: confirmed == Confirmed::Rule,
+        claimed: before.is_some_and(|before| before.claimed) && confirmed == Confirmed::No,
         created: now(),
         created_by: by.into(),
         device_key: before.map_or(device_key, |before| before.device_key),
@@ -213,7 +242,7 @@ fn claim(change: &mut Transaction, person: &Person, stored: Stored) -> Result<St
 
 /// The password of a person who is just being made, as an administrator chose it.
 pub fn first_password(change: &mut Transaction, person: &Person, hash: Hash, by: &str) -> Result<()> {
-    let confirmed = people::rules(change)?.allow_impersonation;
+    let confirmed = Confirmed::new(false, people::rules(change)?.allow_impersonation);
     people::save_password(change, &new_password(person, hash, confirmed, by, None)?)
 }
 
@@ -226,14 +255,12 @@ pub fn change_password(server: &Server, caller: &Caller, old: Option<&str>, new:
     let new = Password::new(new)?;
     let before = people::password(&server.store, &person.id)?;
     let vouched = caller.opens && caller.source != Source::Session;
+    // One budget, however many keys and sessions there are.
+    let tries = Tries::Own(person.id);
     match &before {
         Some(_) if caller.source == Source::Kernel => {}
         Some(before) => {
             let old = old.ok_or_else(|| Problem::bad("password: the present one is needed"))?;
-            let tries = Tries::Known(match &caller.session {
-                Some(session) => session.id,
-                None => Sha256::digest(caller.key.as_deref().unwrap_or_default().as_bytes()).into(),
-            });
             let right = is_right(server, old, Some(&before.hash), &tries);
             if !matches!(right, Ok(true)) {
                 let problem = right.err().unwrap_or_else(|| Problem::not_allowed("the present password is wrong"));
@@ -244,14 +271,17 @@ pub fn change_password(server: &Server, caller: &Caller, old: Option<&str>, new:
         }
         None => drop(caller.opener()?),
     }
-    let hash = server.hasher.hash(&new, Place::Known)?;
+    // Computing a hash keeps others from theirs: who has changed it a few times waits, too.
+    server.budgets.take(&tries).map_err(Problem::too_many_tries)?;
+    let hash = server.hasher.hash(&new, Place::Own(person.id))?;
     server.change(|change| {
         let now = people::password(change, &person.id)?;
         if now.as_ref().map(|now| &now.id) != before.as_ref().map(|before| &before.id) {
             return Err(Problem::conflict("the password was changed meanwhile"));
         }
         let person = people::present(change, &person.login)?;
-        let confirmed = vouched || before.as_ref().is_some_and(|before| before.confirmed);
+        let rule = now.as_ref().is_some_and(|now| now.confirmed && now.by_rule);
+        let confirmed = Confirmed::new(vouched || now.as_ref().is_some_and(|now| now.confirmed && !now.by_rule), rule);
         let stored = new_password(&person, hash, confirmed, &caller.name, before.as_ref())?;
         let stored = claim(change, &person, stored)?;
         change.record(caller.event("password changed", &[], Vec::new()));
@@ -276,7 +306,7 @@ pub fn confirm(server: &Server, caller: &Caller) -> Result<()> {
             return Err(Problem::bad("this password opens your secrets already"));
         }
         change.record(caller.event("password confirmed", &[], Vec::new()));
-        people::save_password(change, &Stored { confirmed: true, claimed: false, ..stored })
+        people::save_password(change, &Stored { confirmed: true, by_rule: false, claimed: false, ..stored })
     })
 }
 

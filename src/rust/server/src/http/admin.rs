@@ -84,8 +84,10 @@ impl NewUser {
     }
 
     /// Hashing takes its time: it is done before the change that others wait for.
-    fn hash(&self, server: &Server) -> Result<Option<Hash>> {
-        self.password().map(|text| server.hasher.hash(&Password::new(text)?, Place::Known)).transpose()
+    fn hash(&self, server: &Server, caller: &Caller) -> Result<Option<Hash>> {
+        // All keys of nobody together.
+        let place = Place::Own(caller.person.as_ref().map_or([0; 16], |person| person.id));
+        self.password().map(|text| server.hasher.hash(&Password::new(text)?, place)).transpose()
     }
 }
 
@@ -112,7 +114,7 @@ pub struct Message {
 pub fn create(server: &Server, caller: &Caller, input: &Input<NewUser>) -> Answer<Message> {
     caller.administrator()?;
     let wanted = input.json()?;
-    let hash = wanted.hash(server)?;
+    let hash = wanted.hash(server, caller)?;
     let person = server.change(|change| add(change, caller, &wanted, hash))?;
     Ok(Message { msg: format!("Created user {}", person.login) })
 }
@@ -169,7 +171,7 @@ pub fn create_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<Ne
             || server.change(|change| some.iter().try_for_each(|Object(new)| add(change, caller, new, None).map(drop)));
         let together = some.iter().all(|Object(new)| new.password().is_none()) && all().is_ok();
         let alone = |new: &NewUser| {
-            let hash = new.hash(server)?;
+            let hash = new.hash(server, caller)?;
             server.change(|change| add(change, caller, new, hash).map(drop))
         };
         outcomes.extend(some.iter().map(|Object(new)| outcome(&new.login, if together { Ok(()) } else { alone(new) })));
@@ -315,8 +317,8 @@ pub fn create_key_for(server: &Server, caller: &Caller, input: &Input<Wanted>) -
     let login = wanted.user.clone().ok_or_else(|| Problem::bad("user: whose key is it to be?"))?;
     let person = server.person(&login)?;
     let own = caller.person.as_ref().is_some_and(|caller| caller.id == person.id) && caller.opens;
-    let confirmed = own || people::rules(&server.store)?.allow_impersonation;
-    store_key(server, caller, &wanted.key(Some(&person), caller, confirmed)?)
+    let rule = people::rules(&server.store)?.allow_impersonation;
+    store_key(server, caller, &wanted.key(Some(&person), caller, own, rule)?)
 }
 
 pub fn delete_any_key(server: &Server, caller: &Caller, input: &Input) -> Answer<Done> {
@@ -386,7 +388,7 @@ pub fn create_global_key(server: &Server, caller: &Caller, input: &Input<NewGlob
     caller.administrator()?;
     let new = input.json()?;
     let administrator = new.is_administrator().unwrap_or(false);
-    let key = ApiKey { administrator, ..new.wanted.key(None, caller, false)? };
+    let key = ApiKey { administrator, ..new.wanted.key(None, caller, false, false)? };
     store_key(server, caller, &key)
 }
 

@@ -172,8 +172,9 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// A new key of `user`, made by the caller.
-    pub fn key(&self, user: Option<&Person>, made_by: &Caller, confirmed: bool) -> Result<ApiKey> {
+    /// A new key of `user`, made by the caller. `own`: whether it opens secrets by the person's own word; `rule`: because
+    /// acting as others is allowed.
+    pub fn key(&self, user: Option<&Person>, made_by: &Caller, own: bool, rule: bool) -> Result<ApiKey> {
         if self.expires.is_some_and(|end| end <= now()) {
             return Err(Problem::bad("expiresOn is over already"));
         }
@@ -186,7 +187,8 @@ impl Wanted {
             created_on: now(),
             created_by: made_by.acting.clone().unwrap_or_else(|| made_by.name.clone()),
             expires: self.expires,
-            confirmed,
+            confirmed: own || rule,
+            by_rule: rule && !own,
             administrator: false,
         })
     }
@@ -225,7 +227,7 @@ pub fn create_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> An
     }
     let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json()? };
     wanted.label = wanted.label.or_else(|| input.text("label").map(str::to_owned));
-    let key = wanted.key(Some(person), caller, caller.opens)?;
+    let key = wanted.key(Some(person), caller, caller.opens, false)?;
     store_key(server, caller, &key)
 }
 
@@ -265,7 +267,7 @@ pub fn confirm(server: &Server, caller: &Caller, id: &str) -> Result<()> {
     }
     let (hash, _) = own(server, caller, id)?;
     server.change(|change| {
-        let key = people::edit_key(change, &hash, |key| key.confirmed = true)?;
+        let key = people::edit_key(change, &hash, |key| (key.confirmed, key.by_rule) = (true, false))?;
         change.record(caller.event("key confirmed", &[], vec![key.id]));
         Ok(())
     })
