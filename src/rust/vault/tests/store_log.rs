@@ -59,6 +59,44 @@ fn old_events_are_let_go_and_the_rest_still_holds() {
     assert!(store.events_about(&person, 10).unwrap().is_empty());
 }
 
+/// Whoever writes to the database while it is open cuts off the last events, and puts back the head of before.
+#[test]
+fn a_log_that_is_cut_while_it_is_open_is_found_at_once() {
+    let place = Place::new();
+    let store = place.open();
+    let person = add(&store);
+    store.record(event(&person, "first")).unwrap();
+    let rows = place.rows();
+    let all = || -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = rows.prepare("SELECT key, value FROM row").unwrap();
+        all.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(std::result::Result::unwrap).collect()
+    };
+    let before = all();
+    for i in 0..5 {
+        store.record(event(&person, &format!("read {i}"))).unwrap();
+    }
+    assert_eq!(store.verify_events().unwrap(), 6);
+    for (key, value) in all() {
+        match before.iter().find(|(other, _)| *other == key) {
+            None => drop(rows.execute("DELETE FROM row WHERE key = ?1", [&key]).unwrap()),
+            Some((_, old)) if *old != value => {
+                rows.execute("UPDATE row SET value = ?2 WHERE key = ?1", [&key, old]).unwrap();
+            }
+            Some(_) => {}
+        }
+    }
+    assert_eq!(kind(store.verify_events()), "damaged");
+    assert_eq!(kind(store.verify()), "damaged");
+    assert_eq!(kind(store.events(10)), "damaged");
+    assert_eq!(kind(store.events_about(&person, 10)), "damaged");
+    assert_eq!(kind(store.forget_events(0, forgotten())), "damaged");
+    let told = store.verify_events().unwrap_err().to_string();
+    assert!(told.contains("event 2 "), "{told}");
+    // What is written later does not hide it.
+    store.record(event(&person, "later")).unwrap();
+    assert_eq!(kind(store.verify_events()), "damaged");
+}
+
 /// A clock that jumps ahead, and back, makes nothing older than it is: no more than a day is counted between two events.
 #[test]
 fn a_clock_that_jumps_lets_nothing_go_early() {

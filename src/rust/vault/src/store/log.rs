@@ -4,9 +4,11 @@ use super::{Store, Writer};
 use crate::audit::{Batch, Event, Head};
 use crate::key::Id;
 use crate::rows::{Rows, keys};
-use crate::sqlite::{Durability, Wait};
+use crate::site::Part;
+use crate::sqlite::{Durability, Sqlite, Wait};
 use crate::sync::{lock, try_lock};
 use crate::{Error, Result};
+use rusqlite::Connection;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +16,8 @@ use std::task::{Context, Poll};
 
 /// Events that are let go in one change, so that others get in between.
 const EVENTS_AT_ONCE: u64 = 1_000;
+/// Events that are read in no time.
+const FEW: usize = 100;
 /// The write-ahead log, in bytes, that is brought into the database while others write.
 const AHEAD: u64 = 4 * 1024 * 1024;
 /// And that those who write have to wait for.
@@ -135,12 +139,14 @@ impl Store {
 
     /// The last events about a person, newest first, with their numbers.
     pub fn events_about(&self, person: &Id, most: usize) -> Result<Vec<(u64, Event)>> {
-        self.with_reader(|rows| self.log.about(rows, person, most))
+        let _place = self.readers.long()?;
+        self.read_log(|rows| self.log.about(rows, person, most))
     }
 
     /// The last events of all, newest first, with their numbers.
     pub fn events(&self, most: usize) -> Result<Vec<(u64, Event)>> {
-        self.with_reader(|rows| self.log.newest(rows, most))
+        let _place = if most > FEW { Some(self.readers.long()?) } else { None };
+        self.read_log(|rows| self.log.newest(rows, most))
     }
 
     /// Lets go of the events that are at least as old as `age` (milliseconds); answers with how many those were. Between
@@ -152,7 +158,7 @@ impl Store {
     pub fn forget_events(&self, age: u64, mut event: Event) -> Result<u64> {
         let now = (self.clock)();
         // Which those are is found while others write.
-        let Some((first, last)) = self.with_reader(|rows| self.log.older(rows, now, age))? else { return Ok(0) };
+        let Some((first, last)) = self.read_log(|rows| self.log.older(rows, now, age))? else { return Ok(0) };
         event.time = now;
         event.names.push(format!("events {first} to {last}"));
         let mut told = vec![event];
@@ -182,7 +188,21 @@ impl Store {
     /// # Errors
     /// `damaged` names the first event that is missing, was changed, moved or hidden.
     pub fn verify_events(&self) -> Result<u64> {
-        self.with_reader(|rows| self.log.verify(rows))
+        let _place = self.readers.long()?;
+        self.read_log(|rows| self.log.verify(rows))
+    }
+
+    /// Reads the log, of which nothing is missing at its end: who cuts it puts back an older head with it.
+    fn read_log<T>(&self, act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>) -> Result<T> {
+        // Before the transaction begins: what was written by then must be in it.
+        let written = self.last_event();
+        self.with_reader(|rows| {
+            let last = self.log.head(rows)?.last;
+            if last < written {
+                return Err(self.site.missing(Part::Event(last + 1)));
+            }
+            act(rows)
+        })
     }
 
     /// The number of the last event that was written. Waits for nobody.

@@ -9,11 +9,35 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// Reads at once; more wait.
 pub(super) const MOST: usize = 16;
 
+/// Of these, reads that may take long: the others stay free for those that don't.
+const MOST_LONG: usize = 4;
+/// And those that wait to be one; more are told to come again, as they hold up whoever asked for them.
+const MOST_WAITING: usize = 16;
+
 /// Connections for reading, lent to one thread at a time.
 #[derive(Default)]
 pub(super) struct Readers {
     state: Mutex<State>,
     returned: Condvar,
+    long: Mutex<Long>,
+    ended: Condvar,
+}
+
+/// Reads that may take long.
+#[derive(Default)]
+struct Long {
+    running: usize,
+    waiting: usize,
+}
+
+/// A place for a read that may take long.
+pub(super) struct Place<'r>(&'r Readers);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.long).running -= 1;
+        self.0.ended.notify_one();
+    }
 }
 
 #[derive(Default)]
@@ -45,6 +69,23 @@ impl Readers {
             loan.connection = Some(connection);
         }
         answer
+    }
+
+    /// Waits until a read may begin that may take long.
+    pub(super) fn long(&self) -> Result<Place<'_>> {
+        let mut long = lock(&self.long);
+        if long.running >= MOST_LONG {
+            if long.waiting >= MOST_WAITING {
+                return Err(Error::Unavailable("too many read the audit log at once: try again".into()));
+            }
+            long.waiting += 1;
+            while long.running >= MOST_LONG {
+                long = self.ended.wait(long).unwrap_or_else(PoisonError::into_inner);
+            }
+            long.waiting -= 1;
+        }
+        long.running += 1;
+        Ok(Place(self))
     }
 
     /// How many there are.
@@ -112,5 +153,21 @@ mod tests {
             assert!(readers.with(|| Err(Error::NoPerson), |_| Ok(())).is_err());
         }
         assert_eq!(readers.count(), 0);
+    }
+
+    #[test]
+    fn few_reads_that_take_long_run_or_wait() {
+        let readers = Readers::default();
+        let running: Vec<_> = (0..MOST_LONG).map(|_| readers.long().unwrap()).collect();
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..MOST_WAITING).map(|_| scope.spawn(|| readers.long().map(drop))).collect();
+            while lock(&readers.long).waiting < MOST_WAITING {
+                std::thread::yield_now();
+            }
+            assert!(matches!(readers.long(), Err(Error::Unavailable(_))));
+            drop(running);
+            assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap().is_ok()));
+        });
+        assert!((0..MOST_LONG).map(|_| readers.long()).collect::<Vec<_>>().iter().all(Result::is_ok));
     }
 }
