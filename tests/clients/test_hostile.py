@@ -1,9 +1,12 @@
 """What somebody with a credential of this server could do to the others, and cannot."""
 import json
+import sqlite3
 import threading
 
+from servers import wait_for
 from test_server import BOTH, basic, put
 from test_sign_in import GOOD, OTHER, link_of, set_by_link, signed_in, with_password
+from wire import log_text
 
 ADMIN = f"{BOTH[0]}/admin"
 
@@ -105,3 +108,87 @@ def test_who_changes_a_password_over_and_over_keeps_nobody_from_signing_in(serve
         for thread in threads:
             thread.join()
     assert statuses.count(200) + statuses.count(409) <= 15 and {429} <= set(statuses)
+
+
+def test_nobody_fills_the_disk_by_reading_or_by_being_refused(server):
+    server.user("bob")
+    bob = server.key("bob")
+    names = sorted(f"{i:04}" + "x" * 250 for i in range(1000))
+    document = {"secrets": [{"name": name, "value": "v"} for name in names]}
+    assert server.ask("PUT", f"{BOTH[0]}/current-user", basic(bob), document)[0] == 200
+    size = lambda: (server.data / "data/store.db-wal").stat().st_size
+    before = size()
+    assert len(server.ask("GET", f"{BOTH[0]}/auth/info?withSecrets=true", basic(bob))[2]["secrets"]) == 1000
+    assert size() - before < 40_000
+    told = server.ask("GET", "/dkusecrets/v1/audit?limit=1", basic(bob))[2]["events"][0]
+    # Of all there are some are named, and how many those are.
+    assert told["action"] == "read all 1000" and 0 < len(told["names"]) < 10
+    assert told["names"] == names[: len(told["names"])]
+    # Each of them was named when it was stored.
+    saved = server.ask("GET", "/dkusecrets/v1/audit", basic(bob))[2]["events"]
+    assert [e["names"] for e in saved if e["action"] == "saved"] == [names]
+    # A long path, a long name.
+    assert server.ask("GET", f"{ADMIN}/users/{'A' * 60_000}", basic(bob))[0] == 403
+    name = {"name": "é" * 100_000}
+    for path, status in [("get", 400), ("remove", 400)]:
+        assert server.ask("POST", f"/dkusecrets/v1/secrets/{path}", basic(bob), name)[0] == status
+    assert all(len(e["action"]) <= 200 and all(len(n.encode()) <= 1024 for n in e["names"]) for e in events(server, 3))
+    assert len({e["action"] for e in events(server, 3)}) == 3
+    # What is few is told whole, as before.
+    put(server, server.key("alice"), "a", "b")
+    server.ask("GET", f"{BOTH[0]}/auth/info?withSecrets=true", basic(server.key("alice")))
+    assert [e["names"] for e in events(server, 1)] == [["a"]]
+
+
+def test_a_change_that_fails_is_in_the_log(server):
+    server.user("bob")
+    bob, alice = server.key("bob"), server.key("alice")
+    put(server, bob, "a", "v")
+    put(server, bob, "b", "v")
+    ours, before = "/dkusecrets/v1/secrets", len(events(server))
+    for method, path, key, body, status, event in [
+        ("POST", f"{ours}/set", bob, {"name": "a", "value": "w", "if_version": 7}, 409, ("set", ["a"], "conflict")),
+        ("POST", f"{ours}/remove", bob, {"name": "none"}, 404, ("removed", ["none"], "not_found")),
+        ("POST", f"{ours}/rename", bob, {"name": "a", "new_name": "b"}, 409, ("renamed", ["a", "b"], "exists")),
+        ("POST", f"{ours}/restore", bob, {"name": "none"}, 404, ("restored", ["none"], "not_found")),
+        ("POST", f"{ADMIN}/users", alice, {"login": "bob"}, 409, ("user added", ["bob"], "exists")),
+        ("POST", f"{ADMIN}/groups", alice, {"name": "administrators"}, 409, ("group added", ["administrators"], "exists")),
+    ]:
+        assert server.ask(method, path, basic(key), body)[0] == status, path
+        told = events(server, 1)[0]
+        assert (told["action"], told["names"], told["outcome"]) == event
+        assert told["who"] == ("bob" if key is bob else "alice")
+    # One event for each; of many who are added at once, for the one that is there already.
+    assert len(events(server)) == before + 6
+    new = [{"login": "carol"}, {"login": "bob"}, {"login": "dave"}]
+    assert server.ask("POST", f"{ADMIN}/users/actions/bulk", basic(alice), new)[0] == 200
+    told = [(e["action"], e["names"], e["outcome"]) for e in events(server, 3)]
+    assert told[::-1] == [("user added", [n], "exists" if n == "bob" else "ok") for n in ["carol", "bob", "dave"]]
+
+
+def test_who_has_a_value_compared_is_in_the_log(server):
+    """A save of what the editor never saw tells whether a value is what was guessed."""
+    server.user("bob")
+    bob = server.key("bob")
+    put(server, bob, "a", "v")
+    for guess, status, outcome in [("v", 200, "ok"), ("x", 409, "conflict")]:
+        document = {"secrets": [{"name": "a", "value": guess}], "dkusecretsRevision": ""}
+        assert server.ask("PUT", f"{BOTH[0]}/current-user", basic(bob), document)[0] == status
+        told = events(server, 1)[0]
+        assert (told["action"], told["names"], told["outcome"]) == ("compared", ["a"], outcome)
+
+
+def test_what_is_damaged_is_named_to_its_owner_alone(server):
+    """Neither in the server's own log, nor to others where the store is."""
+    server.user("bob")
+    bob = server.key("bob")
+    put(server, bob, "NAME-OF-A-SECRET", "v" * 100_000)
+    with sqlite3.connect(server.data / "data/store.db") as rows:
+        largest = rows.execute("SELECT key FROM row ORDER BY length(value) DESC LIMIT 1").fetchone()
+        rows.execute("UPDATE row SET value = zeroblob(length(value)) WHERE key = ?", largest)
+    rows.close()
+    status, _, problem = server.ask("POST", "/dkusecrets/v1/secrets/get", basic(bob), {"name": "NAME-OF-A-SECRET"})
+    assert (status, problem["kind"]) == (500, "damaged") and "NAME-OF-A-SECRET" in problem["message"]
+    assert str(server.directory) not in json.dumps(problem)
+    wait_for(lambda: '"damaged"' in log_text(server))
+    assert "NAME-OF-A-SECRET" not in log_text(server)

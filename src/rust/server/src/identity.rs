@@ -159,11 +159,25 @@ impl Caller {
             who: other.unwrap_or(&self.name).clone(),
             behalf: other.map(|_| self.name.clone()),
             from: self.from.clone(),
-            names,
+            names: names.into_iter().map(shortened).collect(),
             claims: self.claims.clone(),
-            ..event(action, if about.is_empty() { &own } else { about })
+            ..event(shorten(action), if about.is_empty() { &own } else { about })
         }
     }
+}
+
+/// The longest name that an event tells, in bytes: what may be a name is not longer.
+const MOST_NAME: usize = 1024;
+/// The longest action: a path may be as long as a header.
+const MOST_ACTION: usize = 200;
+
+fn shortened(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(MOST_NAME));
+    name
+}
+
+fn shorten(action: &str) -> &str {
+    &action[..action.floor_char_boundary(MOST_ACTION)]
 }
 
 /// Somebody who is signed in.

@@ -1,4 +1,5 @@
 //! What can go wrong, as a caller over HTTP and a shell see it.
+use crate::server::Server;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -140,6 +141,25 @@ impl Problem {
             detailed_message: &self.message,
             kind: self.kind,
             details: &self.details,
+        }
+    }
+
+    /// The same for who has no business with where the store is.
+    pub fn without_paths(self, server: &Server) -> Problem {
+        if !self.status.is_server_error() {
+            return self;
+        }
+        let database = server.store.info().database;
+        let home = database.ancestors().nth(2).unwrap_or(&database).display().to_string();
+        Problem { message: self.message.replace(&home, "the store"), ..self }
+    }
+
+    /// What the server's own log is told: what is damaged is named by the name that somebody gave it.
+    pub fn for_log(&self) -> &str {
+        if self.kind == "damaged" {
+            "something in the store is damaged: dkusecrets verify says what"
+        } else {
+            &self.message
         }
     }
 

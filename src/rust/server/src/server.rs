@@ -291,8 +291,23 @@ impl Server {
         people::present(&self.store, login)
     }
 
-    /// Does something in one change of the store, whose problems may be of any kind.
+    /// Does something in one change of the store, whose problems may be of any kind. If it is refused, the log is told of
+    /// what was recorded until then, and of how that ended.
     pub fn change<T>(&self, act: impl FnOnce(&mut vault::Transaction) -> Result<T>) -> Result<T> {
+        let mut events = Vec::new();
+        let done = self.try_change(|change| act(change).inspect_err(|_| events = change.recorded()));
+        if let Err(problem) = &done
+            && problem.status.is_client_error()
+        {
+            for event in events {
+                self.record(Event { outcome: problem.kind.into(), ..event })?;
+            }
+        }
+        done
+    }
+
+    /// The same, of which nobody is told if it is refused.
+    pub fn try_change<T>(&self, act: impl FnOnce(&mut vault::Transaction) -> Result<T>) -> Result<T> {
         let mut problem = None;
         let done = self.store.change(|change| {
             act(change).map_err(|p| {

@@ -594,6 +594,11 @@ impl Transaction<'_> {
         self.events.push(Event { time: self.now, ..event });
     }
 
+    /// What was recorded so far: if the change fails, it is in no log.
+    pub fn recorded(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
     fn secrets(&mut self, person: &Id) -> Result<&mut Secrets> {
         if !self.people.contains_key(person) {
             let store = self.store;

@@ -92,7 +92,8 @@ impl NewUser {
 }
 
 fn add(change: &mut Transaction, caller: &Caller, wanted: &NewUser, hash: Option<Hash>) -> Result<Person> {
-    let mut person = people::add(change, &wanted.login)?;
+    let refused = || caller.event("user added", &[], vec![wanted.login.clone()]);
+    let mut person = people::add(change, &wanted.login).inspect_err(|_| change.record(refused()))?;
     person.display_name = wanted.display_name.clone().unwrap_or(person.display_name);
     person.email = wanted.email.clone().unwrap_or_default();
     person.profile = wanted.profile.clone().unwrap_or(person.profile);
@@ -167,8 +168,9 @@ pub fn create_many(server: &Server, caller: &Caller, input: &Input<Vec<Object<Ne
     caller.administrator()?;
     let mut outcomes = Vec::new();
     for some in input.json()?.chunks(AT_ONCE) {
-        let all =
-            || server.change(|change| some.iter().try_for_each(|Object(new)| add(change, caller, new, None).map(drop)));
+        let all = || {
+            server.try_change(|change| some.iter().try_for_each(|Object(new)| add(change, caller, new, None).map(drop)))
+        };
         let together = some.iter().all(|Object(new)| new.password().is_none()) && all().is_ok();
         let alone = |new: &NewUser| {
             let hash = new.hash(server, caller)?;
@@ -274,10 +276,10 @@ pub fn create_group(server: &Server, caller: &Caller, input: &Input<Group>) -> A
     caller.administrator()?;
     let group = input.json()?;
     server.change(|change| {
+        change.record(caller.event("group added", &[], vec![group.name.clone()]));
         if people::group(change, &group.name)?.is_some() {
             return Err(Problem::exists(format!("the group {} already exists", group.name)));
         }
-        change.record(caller.event("group added", &[], vec![group.name.clone()]));
         people::save_group(change, &group)
     })?;
     Ok(group_listed(group))

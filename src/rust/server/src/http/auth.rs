@@ -7,6 +7,7 @@ use crate::problem::{Problem, Result};
 use crate::server::{Server, now};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+use vault::Secret;
 use zeroize::Zeroizing;
 
 /// Who is asking, in DSS's words. A key of nobody has the first three only.
@@ -74,11 +75,29 @@ pub fn info<B>(server: &Server, caller: &Caller, input: &Input<B>) -> Answer<Inf
     });
     if input.flag("withSecrets") {
         let all = server.store.get_all(&caller.opener()?.id)?;
-        let names = all.iter().map(|secret| secret.name.clone()).collect();
-        input.tell(caller.event("read all", &[], names));
+        input.tell(read_all(caller, &all));
         info.secrets = Some(all.into_iter().map(|secret| Revealed { key: secret.name, value: secret.value }).collect());
     }
     Ok(info)
+}
+
+/// What an event tells of the names of all secrets, in bytes.
+const MOST_NAMES: usize = 2 * 1024;
+
+/// The event of a read of all there are, which are named unless they are very many: nobody fills the disk by reading. How
+/// many there are is told then, and which those were is in the log: since when each is there, and until when.
+fn read_all(caller: &Caller, all: &[Secret]) -> vault::Event {
+    let mut room = MOST_NAMES;
+    let fits = |secret: &&Secret| {
+        let left = room.checked_sub(secret.name.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let names: Vec<String> = all.iter().take_while(fits).map(|secret| secret.name.clone()).collect();
+    if names.len() == all.len() {
+        return caller.event("read all", &[], names);
+    }
+    caller.event(&format!("read all {}", all.len()), &[], names)
 }
 
 /// A ticket, which is told once.

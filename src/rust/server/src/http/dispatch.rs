@@ -141,7 +141,7 @@ fn answered(answer: Result<Vec<u8>>) -> Response {
         Ok(answer) => ([(CONTENT_TYPE, super::JSON)], answer).into_response(),
         Err(problem) => {
             if problem.status.is_server_error() {
-                tracing::error!(kind = problem.kind, "{}", problem.message);
+                tracing::error!(kind = problem.kind, "{}", problem.for_log());
             }
             problem.into_response()
         }
@@ -207,6 +207,7 @@ impl Asked {
             }
             Err(_) => {}
         }
+        let answer = answer.map_err(|problem| if caller.owner { problem } else { problem.without_paths(server) });
         (answer, server.tell(events))
     }
 

@@ -277,9 +277,13 @@ fn merge(
             {
                 steps.push(Step::Set(name, value));
             }
-            // Somebody has set it since: to the same, or there are two opinions.
-            Some(_) if change.get(&person.id, name)?.value.expose() == value => {}
-            Some(_) => return Err(changed_meanwhile(name)),
+            // Somebody has set it since: to the same, or there are two opinions. Which it is tells of the value.
+            Some(_) => {
+                change.record(caller.event("compared", &[], vec![name.to_owned()]));
+                if change.get(&person.id, name)?.value.expose() != value {
+                    return Err(changed_meanwhile(name));
+                }
+            }
             None => steps.push(Step::Set(name, value)),
         }
     }
@@ -298,7 +302,10 @@ fn merge(
                 steps.push(Step::Remove(&token.name));
             }
             // The editor changed or removed what others have changed or renamed.
-            _ => return Err(changed_meanwhile(&token.name)),
+            _ => {
+                change.record(caller.event("saved", &[], vec![token.name.clone()]));
+                return Err(changed_meanwhile(&token.name));
+            }
         }
     }
     let mut names = BTreeSet::new();
