@@ -192,7 +192,7 @@ pub struct Viewer {
 /// Why somebody was refused, and what the log is told of it.
 pub struct Refused {
     pub problem: Problem,
-    pub event: Option<Event>,
+    pub event: Option<Box<Event>>,
 }
 
 impl From<Problem> for Refused {
@@ -222,7 +222,7 @@ pub fn authenticate(
             claims: claims(headers),
             ..event("refused", &[])
         };
-        Refused { problem, event: server.refusal(refused) }
+        Refused { problem, event: server.refusal(refused).map(Box::new) }
     })
 }
 

@@ -53,14 +53,14 @@ type Worked = (Result<Vec<u8>>, Telling);
 
 async fn dispatch(app: App, parts: PathParts, request: Request, served: Served) -> Response {
     let (head, body) = request.into_parts();
-    let worked = work(Asked { app, head, parts, served }, body).await;
+    let worked = work(Box::new(Asked { app, head, parts, served }), body).await;
     answered(match worked {
         Ok((answer, telling)) => telling.done().await.and(answer),
         Err(problem) => Err(problem),
     })
 }
 
-async fn work(asked: Asked, body: Body) -> Result<Worked> {
+async fn work(asked: Box<Asked>, body: Body) -> Result<Worked> {
     let places = asked.app.places.clone();
     let at_once = asked.is_known_from_memory();
     if !at_once && body.is_end_stream() {
@@ -187,7 +187,7 @@ impl Asked {
     }
 
     fn refused(&self, refused: Refused) -> Worked {
-        (Err(refused.problem), self.app.server.tell(refused.event))
+        (Err(refused.problem), self.app.server.tell(refused.event.map(|event| *event)))
     }
 
     fn answer(&self, caller: &Caller, body: Bytes) -> Worked {

@@ -40,7 +40,7 @@ struct App {
 /// Everything, as a service that can be asked without a network.
 pub fn app(server: Arc<Server>) -> Service {
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
-    let observe = axum::middleware::from_fn_with_state(server.clone(), operator::observe);
+    let observe = operator::Observe(server.clone());
     let routes = table::router()
         .merge(page::routes())
         .merge(operator::routes())

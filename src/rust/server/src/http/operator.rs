@@ -13,25 +13,70 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
+use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
+use tower::{Layer, Service};
 
 /// What proxies add to a request that they pass on: who asks is then somebody from elsewhere.
 const PASSED_ON: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
-/// Counts a request, logs it, and puts into the answer what every answer has.
-pub async fn observe(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let method = name(request.method());
-    let route = request.extensions().get::<MatchedPath>().cloned();
+/// Counts each request, logs it, and puts into the answer what every answer has. (axum's `from_fn` would copy the service
+/// for each request.)
+#[derive(Clone)]
+pub struct Observe(pub Arc<Server>);
+
+/// What [`Observe`] is around.
+#[derive(Clone)]
+pub struct Observed<S> {
+    server: Arc<Server>,
+    inner: S,
+}
+
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
+
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed { server: self.0.clone(), inner }
+    }
+}
+
+impl<S> Service<Request> for Observed<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let began = Instant::now();
+        let method = name(request.method());
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let server = self.server.clone();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            observe(&server, method, route.as_ref().map_or("none", MatchedPath::as_str), began, &mut response);
+            Ok(response)
+        })
+    }
+}
+
+fn observe(server: &Server, method: &'static str, route: &str, began: Instant, response: &mut Response) {
+    super::label(response);
     let id = format!("{:016x}", server.request_id());
-    let mut response = next.run(request).await;
-    super::label(&mut response);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HeaderName::from_static("dkusecrets-request"), id);
     }
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let (status, took) = (response.status(), began.elapsed());
     server.metrics.answered(method, route, status.as_u16(), took);
     let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -40,7 +85,6 @@ pub async fn observe(State(server): State<Arc<Server>>, request: Request, next: 
     } else {
         tracing::debug!(target: "request", id, method, route, status = status.as_u16(), microseconds);
     }
-    response
 }
 
 /// Anybody may make up a method.

@@ -13,15 +13,22 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use vault::Event;
 
+/// Words by their names, of which there are few.
+type Words = Vec<(String, String)>;
+
+fn word<'w>(words: &'w Words, name: &str) -> Option<&'w str> {
+    // The last one, where a name is said twice.
+    words.iter().rev().find(|(named, _)| named == name).map(|(_, says)| says.as_str())
+}
+
 /// What a request says: parts of its path, what it asks for in the query, and a body that is a `B`; `()` is none.
 pub struct Input<B = ()> {
-    path: HashMap<String, String>,
-    query: HashMap<String, String>,
+    path: Words,
+    query: Words,
     pub body: Bytes,
     /// Whether a body can only be an object.
     object: bool,
@@ -32,17 +39,12 @@ pub struct Input<B = ()> {
 
 impl Input {
     /// Of the query only what the route names, which has to be what that says.
-    pub fn new(
-        path: HashMap<String, String>,
-        query: Vec<(String, String)>,
-        body: Bytes,
-        known: &[Parameter],
-    ) -> Result<Input> {
-        let mut kept = HashMap::new();
+    pub fn new(path: Words, query: Words, body: Bytes, known: &[Parameter]) -> Result<Input> {
+        let mut kept = Words::new();
         for (name, says) in query {
             if let Some(parameter) = known.iter().find(|parameter| parameter.name == name) {
                 parameter.check(&says)?;
-                kept.insert(name, says);
+                kept.push((name, says));
             }
         }
         Ok(Input { path, query: kept, body, object: false, told: RefCell::default(), is: PhantomData })
@@ -57,20 +59,20 @@ impl<B> Input<B> {
 
     /// A part of the path.
     pub fn part(&self, name: &str) -> &str {
-        self.path.get(name).map_or("", String::as_str)
+        word(&self.path, name).unwrap_or_default()
     }
 
     /// A flag in the query; absent is false.
     pub fn flag(&self, name: &str) -> bool {
-        self.query.get(name).is_some_and(|says| says.eq_ignore_ascii_case("true"))
+        word(&self.query, name).is_some_and(|says| says.eq_ignore_ascii_case("true"))
     }
 
     pub fn count(&self, name: &str) -> Option<usize> {
-        self.query.get(name).and_then(|says| says.parse().ok())
+        word(&self.query, name).and_then(|says| says.parse().ok())
     }
 
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str)
+        word(&self.query, name)
     }
 }
 
@@ -328,7 +330,7 @@ mod tests {
             Parameter { name: "text", is: Is::Text, summary: "" },
         ];
         let input =
-            |name: &str, says: &str| Input::new(HashMap::new(), vec![(name.into(), says.into())], Bytes::new(), KNOWN);
+            |name: &str, says: &str| Input::new(Words::new(), vec![(name.into(), says.into())], Bytes::new(), KNOWN);
         assert!(["True", "true", "TRUE"].iter().all(|says| input("flag", says).unwrap().flag("flag")));
         assert!(["False", "false", "FALSE"].iter().all(|says| !input("flag", says).unwrap().flag("flag")));
         assert!(["", "1", "yes"].iter().all(|says| input("flag", says).is_err()));

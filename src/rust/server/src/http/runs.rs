@@ -111,7 +111,7 @@ fn issue(server: Arc<Server>, headers: &HeaderMap, peer: Peer) -> Result<(String
     let caller = match authenticate(&server, &Method::POST, headers, peer, true) {
         Ok(caller) => caller,
         Err(refused) => {
-            refused.event.map_or(Ok(()), |event| server.record(event))?;
+            refused.event.map_or(Ok(()), |event| server.record(*event))?;
             return Err(refused.problem);
         }
     };
