@@ -86,6 +86,7 @@ new_handle <- function(from, call) {
   bundle <- Sys.getenv("CURL_CA_BUNDLE")
   timeout <- check_timeout(getOption("dkusecrets.timeout", 30), call)
   users <- as.list(getOption("dkusecrets.curl"))
+  names(users) <- tolower(names(users))
   # These can be set otherwise, by options(dkusecrets.curl = ).
   usual <- list(
     cainfo = if (nzchar(bundle)) bundle,
@@ -93,7 +94,9 @@ new_handle <- function(from, call) {
     ssl_verifyhost = if (from$no_check) 0L,
     useragent = paste0("dkusecrets-r/", getNamespaceVersion("dkusecrets")),
     connecttimeout_ms = min(10000L, timeout),
-    xferinfofunction = look_for_interrupt
+    xferinfofunction = look_for_interrupt,
+    # What the environment names for the network would be sent what does not leave this machine.
+    proxy = if (is_loopback(from$url)) ""
   )
   own <- list(
     timeout_ms = timeout,
@@ -131,6 +134,11 @@ set_body <- function(handle, from, body, before) {
     more <- list(Accept = "application/json", `Content-Type` = if (!is.null(body)) "application/json", Expect = "")
     curl::handle_setheaders(handle, .list = compact(c(from$headers, more)))
   }
+}
+
+# Whether an address is of this machine alone. Names below localhost are, too (RFC 6761, section 6.3).
+is_loopback <- function(url) {
+  grepl("^https?://(([^/:]*[.])?localhost[.]?|127[.][0-9.]+|\\[([0:]*:0*1|::ffff:127[.][0-9.]+)\\])(:[0-9]+)?(/|$)", url, ignore.case = TRUE)
 }
 
 compact <- function(x) {

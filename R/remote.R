@@ -259,10 +259,10 @@ connection_failure <- function(from, message, changes = FALSE) {
       "CURL_CA_BUNDLE names a file with the certificates to trust, in PEM form",
       "no_check_certificate = TRUE (DKU_NO_CHECK_CERTIFICATE=true) does without, and whoever is on the way can read along"
     )
-  } else if (is.null(from$socket)) {
-    "is the server running, and the address right? http_proxy, https_proxy and no_proxy in the environment say which way to take"
-  } else {
+  } else if (is_loopback(from$url)) {
     "is the server running?"
+  } else {
+    "is the server running, and the address right? http_proxy, https_proxy and no_proxy in the environment say which way to take"
   }
   if (sent) {
     advice <- c("whether the server has done it is not known: look before you try again", advice)

@@ -31,7 +31,9 @@
 #' @section The connection:
 #' It is made by libcurl and takes what users of curl set: the environment variables `http_proxy`, `https_proxy` and `no_proxy`,
 #' `CURL_CA_BUNDLE` (a file of certificates to trust), and `options(dkusecrets.curl = list(...))` for any other of
-#' [curl::curl_options()], as `sslcert` and `sslkey`. `options(dkusecrets.timeout = 30)` is how many seconds a
+#' [curl::curl_options()], as `sslcert` and `sslkey`. A server on this machine, at `localhost`, `127.0.0.1` or `[::1]` or over a
+#' socket, is asked without the environment's proxies, which would be sent keys and values; at such an address
+#' `options(dkusecrets.curl = list(proxy = "http://..."))` takes one all the same. `options(dkusecrets.timeout = 30)` is how many seconds a
 #' request may take; connecting may take 10 of them. Requests that only read are tried up to three
 #' times if the server can't be reached or asks for it; others once. Redirects are not followed.
 #'

@@ -122,7 +122,7 @@ asked_info <- function(from, info) {
 }
 
 travels_in_the_clear <- function(url) {
-  startsWith(url, "http://") && !grepl("^http://(localhost|127[.][0-9.]+|\\[::1\\])(:|/|$)", url)
+  startsWith(url, "http://") && !is_loopback(url)
 }
 
 #' @export

@@ -355,6 +355,22 @@ def test_reads_go_over_one_connection_that_is_kept(server, tmp_path):
     counter.listener.close()
 
 
+@pytest.mark.parametrize("way", [KEY, TICKET, SOCKET, "run"])
+def test_no_proxy_sees_what_does_not_leave_the_machine(server, tmp_path, way):
+    person = known(server, tmp_path, SOCKET if way == "run" else way, "bob")
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        person.env.pop("no_proxy")
+        person.env.update({name: "http://127.0.0.1:%d" % proxy.getsockname()[1] for name in ["http_proxy", "https_proxy", "all_proxy"]})
+        if way == "run":
+            person.before = [server.program, "run", "--socket", server.socket, "--"]
+            assert person.run('cat(dkusecrets::dkuVaultInfo()$why)') == "DKU_API_TICKET is set"
+        person.store("a", b"MARKER")
+        assert person.read("a") == b"MARKER"
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
 class Fickle:
     """A socket that answers to what reads, and ends the connection instead if `on` is asked for; what it was asked."""
 

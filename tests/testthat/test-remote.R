@@ -299,6 +299,48 @@ test_that("a handle that is kept has nothing of another source's or request's", 
   expect_null(kept())
 })
 
+test_that("a server on this machine is asked without the environment's proxies, unless curl's options name one", {
+  skip_on_cran()
+  local_remote(server$ours)
+  dkuSetSecret("near", "v")
+  port <- sub(".*:", "", server$ours)
+  # As on most machines behind one: http_proxy alone, in whichever words.
+  for (proxy in c("http_proxy", "all_proxy", "ALL_PROXY")) {
+    withr::local_envvar(c(no_proxy = NA, NO_PROXY = NA))
+    withr::local_envvar(setNames("http://127.0.0.1:1", proxy))
+    for (host in c("127.0.0.1", "localhost")) {
+      dkuSetRemoteDSS(sprintf("http://%s:%s", host, port), "k")
+      expect_identical(dkuGetSecret("near"), "v")
+      expect_gt(dkuSetSecret("near", "v"), 1)
+    }
+    dkuSetRemoteDSS(NULL)
+    withr::with_envvar(c(DKU_API_TICKET = "t", DKU_BACKEND_HOST = "127.0.0.1", DKU_BACKEND_PORT = port), {
+      expect_identical(dkuGetSecret("near"), "v")
+    })
+    # Only those: what is elsewhere is asked as the environment says.
+    dkuSetRemoteDSS("http://192.0.2.1:1", "k")
+    cnd <- expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_unavailable")
+    expect_match(conditionMessage(cnd), "127.0.0.1 port 1 ", fixed = TRUE)
+  }
+  dkuSetRemoteDSS(server$ours, "k")
+  for (name in c("proxy", "PROXY")) {
+    withr::with_options(list(dkusecrets.curl = setNames(list("http://127.0.0.1:1"), name)), {
+      expect_error(dkuGetAuthInfo(), "127.0.0.1 port 1 ", class = "dkusecrets_error_unavailable")
+    })
+  }
+})
+
+test_that("what is an address of this machine", {
+  for (host in c("localhost", "LOCALHOST", "localhost.", "a.localhost", "127.0.0.1", "127.1", "127.200.3.4", "[::1]",
+                 "[0:0:0:0:0:0:0:1]", "[0000::0001]", "[::ffff:127.0.0.1]")) {
+    for (url in c("http://%s", "https://%s:1", "http://%s:8000/a", "http://%s/a:b")) expect_true(is_loopback(sprintf(url, host)))
+  }
+  for (host in c("localhost.example.org", "notlocalhost", "127.0.0.1.example.org", "example.org", "10.0.0.1", "1127.0.0.1",
+                 "[::2]", "[1::1]", "[::1:1]", "[::11]", "[fe80::1]", "example.org/localhost", "h:1/.localhost")) {
+    expect_false(is_loopback(paste0("http://", host)))
+  }
+})
+
 test_that("what is set for curl counts from the next request on, and a handle that failed is not used again", {
   skip_on_cran()
   local_remote(server$ours)
@@ -307,7 +349,7 @@ test_that("what is set for curl counts from the next request on, and a handle th
   first <- kept()
   dkuGetAuthInfo()
   expect_identical(kept(), first)
-  withr::with_envvar(c(http_proxy = "http://127.0.0.1:1", no_proxy = "", NO_PROXY = ""), {
+  withr::with_options(list(dkusecrets.curl = list(proxy = "http://127.0.0.1:1", noproxy = "")), {
     expect_error(dkuGetAuthInfo(), class = "dkusecrets_error_unavailable")
   })
   expect_null(kept())
