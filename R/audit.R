@@ -30,14 +30,6 @@ dkuAuditLog <- function(limit = 1000) {
   if (is.na(server_version(from, sys.call()))) {
     unwrap(dss_failure(from))
   }
-  events <- request(from, "GET", sprintf("/dkusecrets/v1/audit?limit=%.0f", limit))$events
-  text <- function(field) column(events, field, as.character)
-  data_frame(list(
-    seq = column(events, "seq", as.double),
-    time = utc(column(events, "time", as.double) / 1000),
-    who = text("who"), behalf = text("behalf"), from = text("from"), action = text("action"),
-    names = lapply(events, function(event) as.character(unlist(event$names))),
-    outcome = text("outcome"),
-    claims = lapply(events, function(event) as.list(event$claims))
-  ))
+  answer <- request(from, "GET", sprintf("/dkusecrets/v1/audit?limit=%.0f", limit))
+  data_frame(understood(from, answer, events_table, sys.call()))
 }

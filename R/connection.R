@@ -16,9 +16,9 @@ exchange <- function(from, path, body, reads, call) {
     # Before its version 6.1.0, curl makes an error of it.
     if (grepl("Callback aborted|aborted by an application callback", answer)) interrupt()
     # Without the server's name, a part of which could be taken for one of curl's words.
-    return(list(failed = gsub(" ?\\[+[^]]*\\]+", "", answer)))
+    return(list(failed = gsub(" ?\\[+[^]]*\\]+", "", answer, useBytes = TRUE)))
   }
-  answer <- list(status = answer$status_code, headers = rawToChar(answer$headers), text = as_text(answer$content))
+  answer <- list(status = answer$status_code, headers = rawToChar(answer$headers[answer$headers != 0]), text = as_text(answer$content))
   if (reads) keep_handle(handle, made_of, path, body, answer)
   answer
 }

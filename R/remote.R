@@ -9,17 +9,17 @@ remote <- function(from, what, a, call) {
   ask_v1 <- function(...) v1(from, what, list(...), call)
   switch(what,
     get = remote_value(from, v1(from, "get", list(name = a$name), call, parse_secret), call),
-    list = secrets_table(v1(from, "", call = call)),
-    versions = versions_table(ask_v1(name = a$name)),
-    set = answered_number(from, ask_v1(
+    list = understood(from, v1(from, "", call = call), secrets_table, call),
+    versions = understood(from, ask_v1(name = a$name), versions_table, call),
+    set = understood(from, ask_v1(
       name = a$name, value = a$value, description = a$description, expires = day_out(a$expires),
       if_version = a$if_version
-    ), "version", call),
+    ), whole_number("version"), call),
     describe = ask_v1(name = a$name, description = a$description, expires = day_out(a$expires)),
     remove = ask_v1(name = a$name, if_version = a$if_version),
-    restore = answered_number(from, ask_v1(name = a$name, version = a$version), "version", call),
+    restore = understood(from, ask_v1(name = a$name, version = a$version), whole_number("version"), call),
     rename = ask_v1(name = a$name, new_name = a$new_name),
-    purge = answered_number(from, ask_v1(name = a$name), "purged", call)
+    purge = understood(from, ask_v1(name = a$name), whole_number("purged"), call)
   )
 }
 
@@ -31,49 +31,115 @@ v1 <- function(from, what, body = NULL, call, parse = parse_answer) {
   if (is.null(body)) request(from, "GET", path, call = call) else request(from, "POST", path, body, call, parse)
 }
 
-remote_value <- function(from, answer, call) {
-  if (!is_string(answer$value)) {
-    unwrap(server_failure(from, "remote", "the server's answer has no value"), call)
-  }
-  if (isTRUE(answer$expired)) list(value = answer$value, expired = day_in(answer$expires)) else answer$value
+# What `take` makes of an answer, or an error without a word of the answer's.
+understood <- function(from, answer, take, call) {
+  force(answer)
+  tryCatch(take(answer), error = function(cnd) {
+    what <- if (inherits(cnd, "dkusecrets_malformed")) conditionMessage(cnd) else "is not what it should be"
+    unwrap(server_failure(from, "remote", paste("the server's answer", what)), call)
+  })
 }
 
-answered_number <- function(from, answer, field, call) {
-  if (!is.numeric(answer[[field]])) {
-    unwrap(server_failure(from, "remote", paste0("the server's answer has no \"", field, "\"")), call)
+malformed <- function(field) {
+  message <- paste0("has no \"", field, "\", or not as it should be")
+  stop(structure(list(message = message, call = NULL), class = c("dkusecrets_malformed", "error", "condition")))
+}
+
+remote_value <- function(from, answer, call) {
+  # Nearly all are like this.
+  if (is_string(answer[["value"]]) && isFALSE(answer[["expired"]])) {
+    return(answer[["value"]])
   }
-  as.double(answer[[field]])
+  understood(from, answer, function(answer) {
+    list(value = one(answer, "value", a_string), expired = if (one(answer, "expired", a_flag)) one(answer, "expires", a_day))
+  }, call)
+}
+
+# A function that takes it out of an answer.
+whole_number <- function(field) {
+  function(answer) {
+    found <- one(answer, field, a_number)
+    if (found %% 1 == 0 && found >= 0) found else malformed(field)
+  }
 }
 
 secrets_table <- function(answer) {
-  rows <- answer$secrets
+  rows <- objects(answer, "secrets")
   list(
-    name = column(rows, "name", as.character),
-    description = column(rows, "description", as.character, ""),
-    version = column(rows, "version", as.double),
-    created = column(rows, "created", as.double) / 1000,
-    updated = column(rows, "updated", as.double) / 1000,
-    expires = column(rows, "expires", day_in),
-    removed = column(rows, "removed", as.double) / 1000
+    name = column(rows, "name", a_string),
+    description = column(rows, "description", a_string, ""),
+    version = column(rows, "version", a_number),
+    created = column(rows, "created", a_number) / 1000,
+    updated = column(rows, "updated", a_number) / 1000,
+    expires = column(rows, "expires", a_day, NA_real_),
+    removed = column(rows, "removed", a_number, NA_real_) / 1000
   )
 }
 
 versions_table <- function(answer) {
-  rows <- answer$versions
+  rows <- objects(answer, "versions")
   list(
-    version = column(rows, "version", as.double),
-    created = column(rows, "created", as.double) / 1000,
-    expires = column(rows, "expires", day_in),
-    current = column(rows, "current", as.logical)
+    version = column(rows, "version", a_number),
+    created = column(rows, "created", a_number) / 1000,
+    expires = column(rows, "expires", a_day, NA_real_),
+    current = column(rows, "current", a_flag)
   )
 }
 
-# One field of each row; `absent` where it is null or not there.
-column <- function(rows, field, as, absent = NA) {
-  vapply(rows, function(row) as(row[[field]] %||% absent), as(NA))
+events_table <- function(answer) {
+  rows <- objects(answer, "events")
+  list(
+    seq = column(rows, "seq", a_number),
+    time = utc(column(rows, "time", a_number) / 1000),
+    who = column(rows, "who", a_string),
+    behalf = column(rows, "behalf", a_string, NA_character_),
+    from = column(rows, "from", a_string),
+    action = column(rows, "action", a_string),
+    names = lapply(rows, function(row) vapply(array_of(row, "names"), each, "", "names", a_string)),
+    outcome = column(rows, "outcome", a_string),
+    claims = lapply(rows, function(row) if (is_object(row[["claims"]])) row[["claims"]] else malformed("claims"))
+  )
 }
 
-# A day, counted from 1970-01-01, as JSON has it; NA for none; NULL leaves it. And back.
+# What a field may be: the value of that type, or NULL for anything else. JSON's numbers may be infinite in R.
+a_string <- list(type = character(1), take = function(x) if (is_string(x)) x)
+a_number <- list(type = numeric(1), take = function(x) if (is.numeric(x) && length(x) == 1 && is.finite(x)) as.double(x))
+a_flag <- list(type = logical(1), take = function(x) if (isTRUE(x) || isFALSE(x)) x)
+a_name <- list(type = character(1), take = function(x) if (is_string(x) && nchar(x) <= 255) x)
+a_day <- list(type = numeric(1), take = function(x) if (is_string(x)) day_in(x))
+
+# One field of an object; `absent`, if it is given, where it is null or not there.
+one <- function(object, field, kind, absent = NULL) {
+  value <- object[[field]]
+  if (is.null(value) && !is.null(absent)) absent else each(value, field, kind)
+}
+
+each <- function(value, field, kind) {
+  kind$take(value) %||% malformed(field)
+}
+
+# One field of each row.
+column <- function(rows, field, kind, absent = NULL) {
+  vapply(rows, one, kind$type, field, kind, absent, USE.NAMES = FALSE)
+}
+
+# An array in an object, and one of objects.
+array_of <- function(object, field) {
+  found <- object[[field]]
+  if (is.list(found) && is.null(names(found))) found else malformed(field)
+}
+
+objects <- function(answer, field) {
+  rows <- array_of(answer, field)
+  if (all(vapply(rows, is_object, NA))) rows else malformed(field)
+}
+
+# jsonlite gives an object names, if none.
+is_object <- function(x) {
+  is.list(x) && !is.null(names(x))
+}
+
+# A day, counted from 1970-01-01, as JSON has it; NA for none; NULL leaves it.
 day_out <- function(day) {
   if (is.null(day) || is.na(day)) {
     return(day)
@@ -83,14 +149,16 @@ day_out <- function(day) {
   sprintf("%04.0f-%02.0f-%02.0f", at$year + 1900, at$mon + 1, at$mday)
 }
 
+# And back; NULL for what is no day.
 day_in <- function(text) {
-  if (is.null(text) || is.na(text)) NA_real_ else as.double(as.Date(text, "%Y-%m-%d"))
+  found <- if (grepl("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", text)) as.double(as.Date(text, "%Y-%m-%d"))
+  if (!is.null(found) && !is.na(found)) found
 }
 
 # The version of our server, or NA for a DSS. What both answer is asked, before any value is sent.
 server_version <- function(from, call) {
   if (!from$where %in% names(the$servers)) {
-    request(from, "GET", "/dip/publicapi/auth/info?withSecrets=false", call = call)
+    remote_auth_info(from, FALSE, call)
   }
   the$servers[[from$where]]
 }
@@ -99,8 +167,8 @@ server_version <- function(from, call) {
 
 # A DSS gives all secrets or none.
 get_from_dss <- function(from, name, call) {
-  secrets <- as.list(remote_auth_info(from, TRUE, call)$secrets)
-  keys <- vapply(secrets, function(secret) secret$key, "")
+  secrets <- as.list(remote_auth_info(from, TRUE, call)[["secrets"]])
+  keys <- vapply(secrets, function(secret) secret[["key"]], "")
   if (!name %in% keys) {
     close <- close_to(name, keys)
     message <- paste0(
@@ -109,7 +177,7 @@ get_from_dss <- function(from, name, call) {
     )
     unwrap(server_failure(from, "not_found", message, name = name, close = close, removed = FALSE, dss = TRUE), call)
   }
-  secrets[[match(name, keys)]]$value
+  secrets[[match(name, keys)]][["value"]]
 }
 
 close_to <- function(name, keys, most = 3) {
@@ -124,18 +192,22 @@ remote_auth_info <- function(from, with_secrets, call) {
 }
 
 auth_info <- function(from, info, with_secrets, call) {
-  if (!with_secrets) {
-    info$secrets <- NULL
-  } else {
-    secrets <- unname(info$secrets)
-    right <- vapply(secrets, function(s) is.list(s) && is_string(s$key) && is_string(s$value), NA)
-    if (!all(right)) {
-      unwrap(server_failure(from, "remote", "the server's answer holds secrets that are not strings"), call)
-    }
-    one <- c("dkusecrets_secret", "dkusecrets_redacted")
-    info$secrets <- structure(lapply(secrets, structure, class = one), class = c("dkusecrets_secrets", "dkusecrets_redacted"))
-  }
+  info <- understood(from, info, function(info) {
+    one(info, "authIdentifier", a_string)
+    info[["secrets"]] <- if (with_secrets) secrets_in(info)
+    info
+  }, call)
   structure(info, class = c("dkusecrets_auth_info", "dkusecrets_redacted"))
+}
+
+secrets_in <- function(info) {
+  # A key of nobody is told of no secrets.
+  nobody <- is.null(info[["associatedDSSUser"]]) && is.null(info[["groups"]]) && is_string(info[["authSource"]])
+  secrets <- if (nobody && is.null(info[["secrets"]])) list() else objects(info, "secrets")
+  column(secrets, "key", a_string)
+  column(secrets, "value", a_string)
+  secrets <- lapply(secrets, structure, class = c("dkusecrets_secret", "dkusecrets_redacted"))
+  structure(secrets, class = c("dkusecrets_secrets", "dkusecrets_redacted"))
 }
 
 # --- One request -------------------------------------------------------------------------------------------------
@@ -156,17 +228,18 @@ request <- function(from, method, path, body = NULL, call = sys.call(-1), parse 
     unwrap(connection_failure(from, answer$failed, changes = !reads), call)
   }
   ours_only <- startsWith(path, "/dkusecrets/")
-  # What has nothing to tell may say nothing.
-  parsed <- if (ours_only && identical(answer$text, "")) list() else parse(answer$text)
+  parsed <- parse(answer$text)
   good <- answer$status %/% 100 == 2 && is.list(parsed)
   # What only ours answers well says nothing new of who it is.
   if (good && ours_only) {
     return(parsed)
   }
   version <- header(answer, "dkusecrets-version")
+  if (!is.null(version) && !grepl("^[0-9A-Za-z.+-]{1,50}$", version, useBytes = TRUE)) version <- NULL
   if (!is.null(version)) {
     the$servers[[from$where]] <- version
-  } else if (good && startsWith(path, "/dip/publicapi/auth/info?") || answer$status == 404 && ours_only) {
+  } else if (answer$status == 404 && ours_only ||
+    good && startsWith(path, "/dip/publicapi/auth/info?") && is_string(parsed[["authIdentifier"]])) {
     the$servers[[from$where]] <- NA_character_
   }
   if (!good) {
@@ -217,20 +290,27 @@ as_text <- function(bytes) {
   if (validUTF8(text)) text
 }
 
-# An object as a list, or NULL for anything else. Errors of the parser quote the text: they end here.
+# An object as a list; for anything else what is wrong with it, in words. Errors of the parser quote the text: they end here.
 parse_answer <- function(text) {
+  if (is.null(text)) {
+    return("is not text in UTF-8")
+  }
   # R's strings end at a NUL: what holds one would come out shorter than it is.
-  if (is.null(text) || holds_nul(text)) {
-    return(NULL)
+  if (holds_nul(text)) {
+    return("holds the character NUL, which a string of R cannot")
+  }
+  # jsonlite makes another character of it.
+  if (holds_half(text)) {
+    return("holds half of a surrogate pair, which is no character")
   }
   found <- tryCatch(jsonlite::parse_json(text), error = function(cnd) NULL)
-  if (is.list(found) && (length(found) == 0 || !is.null(names(found)))) found
+  if (is_object(found)) found else "is not a JSON object: is this the address of a DSS?"
 }
 
 # The same for an answer with a secret. Most have nothing to unescape and no end, and jsonlite takes a while for them.
 parse_secret <- function(text) {
   value <- if (!is.null(text)) sub(secret_as_it_is, "\\1", text, perl = TRUE)
-  if (identical(value, text)) parse_answer(text) else list(value = value)
+  if (identical(value, text)) parse_answer(text) else list(value = value, expired = FALSE)
 }
 
 secret_as_it_is <- paste0(
@@ -239,6 +319,16 @@ secret_as_it_is <- paste0(
 
 holds_nul <- function(text) {
   grepl("\\u0000", text, fixed = TRUE) && grepl("(?<!\\\\)(\\\\\\\\)*+\\\\u0000", text, perl = TRUE)
+}
+
+# UTF-16's halves of a character (RFC 8259, section 7) stand for one only together. Escaped backslashes are none of it.
+holds_half <- function(text) {
+  half <- "\\\\u[dD][89a-fA-F]"
+  if (!grepl(half, text, perl = TRUE)) {
+    return(FALSE)
+  }
+  pair <- "\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+  grepl(half, gsub(paste0("\\\\\\\\|", pair), " ", text, perl = TRUE), perl = TRUE)
 }
 
 # --- What went wrong ---------------------------------------------------------------------------------------------
@@ -280,19 +370,17 @@ dss_failure <- function(from) {
   )
 }
 
-# What an answer that is no success means. `body` is its object, NULL if it has none; `ours` whether our server gave it.
+# What an answer that is no success means. `body` is its object, or what is wrong with it; `ours` whether our server gave it.
 answer_failure <- function(from, status, body, path = "", ours = FALSE, location = NULL) {
+  wrong <- if (is.character(body)) body
+  if (!is.null(wrong)) body <- NULL
   said <- body[["message"]]
   said <- if (is_string(said) && nzchar(said)) plain(said)
   kind <- body[["kind"]]
-  if (is_string(kind) && grepl("^[a-z][a-z_]*$", kind)) {
-    # Numbers are doubles, as those of a vault are.
-    fields <- lapply(body[intersect(c("name", "removed", "version", "expected", "found"), names(body))], function(field) {
-      if (is.integer(field)) as.double(field) else field
-    })
-    if ("close" %in% names(body)) {
-      fields$close <- as.character(unlist(body[["close"]]))
-    }
+  if (is_string(kind) && grepl("^[a-z][a-z_]{0,40}$", kind)) {
+    kinds <- list(name = a_name, removed = a_flag, version = a_number, expected = a_number, found = a_number)
+    fields <- Map(function(kind, field) kind$take(body[[field]]), kinds, names(kinds))
+    fields$close <- if (is.list(body[["close"]])) as.character(unlist(lapply(body[["close"]], a_name$take)))
     return(do.call(server_failure, c(list(from, kind, said %||% "the server gives no reason"), fields)))
   }
   if (status == 404 && !ours && startsWith(path, "/dkusecrets/")) {
@@ -303,13 +391,15 @@ answer_failure <- function(from, status, body, path = "", ours = FALSE, location
     to <- if (!is.null(location)) paste0(" to ", sub("^([a-z]+://[^/?#]*).*", "\\1", plain(location)))
     said <- paste0("the server sends its callers elsewhere", to, ": use the address where it answers itself")
   } else if (status %/% 100 == 2) {
-    said <- "the server's answer is not a JSON object in UTF-8 that R can hold: is this the address of a DSS?"
+    said <- paste("the server's answer", wrong)
   }
   server_failure(from, kind, paste0(said %||% "the server gives no reason", " (HTTP ", status, ")"), status = status)
 }
 
 # Somebody else's words, on one line and not too many, without what turns text or moves a cursor.
 plain <- function(text, most = 500) {
-  text <- gsub("[[:cntrl:]\u0080-\u009f\u202a-\u202e\u2066-\u2069]+", " ", text)
+  # A header is in whatever encoding.
+  if (!validUTF8(text)) text <- iconv(text, "latin1", "UTF-8")
+  text <- gsub("[[:cntrl:]\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+", " ", text)
   if (nchar(text) > most) paste0(substr(text, 1, most), "...") else text
 }

@@ -112,11 +112,11 @@ server_info <- function(from) {
 }
 
 asked_info <- function(from, info) {
-  info$login <- remote_auth_info(from, FALSE, NULL)$authIdentifier %||% NA_character_
+  info$login <- remote_auth_info(from, FALSE, NULL)[["authIdentifier"]]
   info$server_version <- server_version(from, NULL)
   if (!is.na(info$server_version)) {
     said <- request(from, "GET", "/dkusecrets/v1/info", call = NULL)
-    info$store <- said$store %||% NA_character_
+    info$store <- understood(from, said, function(said) one(said, "store", a_string), NULL)
   }
   info
 }

@@ -401,7 +401,7 @@ class Fickle:
                 if path.endswith(self.on) and self.asked.count(path) > (0 if self.on == "/set" else 1):
                     here.shutdown(socket.SHUT_RDWR)
                     return
-                body = b'{"name":"a","value":"b","version":1,"expires":null,"expired":false}'
+                body = b'{"authIdentifier":"a","name":"a","value":"b","version":1,"expires":null,"expired":false}'
                 here.sendall(b"HTTP/1.1 200 OK\r\nDkusecrets-Version: 0.1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 

@@ -32,7 +32,7 @@ test_that("an answer is an object in UTF-8 that R can hold, or nothing", {
   expect_identical(parse("{\"a\": \"\\\\u0000\"}"), list(a = "\\u0000"))
   for (bad in list("", "<html>", "[1]", "\"a\"", "1", "null", "{", "{\"a\": \"\\u0000\"}", "{\"a\": \"\\\\\\u0000\"}",
                    as.raw(c(0x7b, 0x7d, 0)), charToRaw("{\"a\": \"\xff\"}"))) {
-    expect_null(parse(bad))
+    expect_type(parse(bad), "character")
   }
 })
 
@@ -47,12 +47,12 @@ test_that("a secret's answer means the same without the parser", {
   for (text in texts) {
     text <- as_text(charToRaw(enc2utf8(text)))
     expect_identical(parse_secret(text)[["value"]], parse_answer(text)[["value"]])
-    expect_identical(isTRUE(parse_secret(text)$expired), isTRUE(parse_answer(text)$expired))
+    expect_identical(parse_secret(text)[["expired"]], parse_answer(text)[["expired"]])
   }
   for (bad in c(answer("a\tb"), answer("a\nb"), answer("v", after = "x"), answer("\\u0000"), answer("v\"")  , "")) {
-    expect_null(parse_secret(bad))
+    expect_type(parse_secret(bad), "character")
   }
-  expect_null(parse_secret(NULL))
+  expect_type(parse_secret(NULL), "character")
 })
 
 test_that("a header is found in the last of several answers", {
@@ -67,7 +67,7 @@ test_that("days travel as text", {
   expect_identical(day_out(as.double(as.Date("2031-12-31"))), "2031-12-31")
   expect_identical(day_in("2031-12-31"), as.double(as.Date("2031-12-31")))
   expect_identical(day_out(NA_real_), NA_real_)
-  expect_identical(day_in(NULL), NA_real_)
+  for (bad in c("", "garbage", "2031-12-32", "2031-12-31x", "31.12.2031", "20311-01-01")) expect_null(day_in(bad))
   expect_null(day_out(NULL))
 })
 
@@ -76,6 +76,18 @@ test_that("tables have their columns also without rows", {
   expect_identical(lengths(secrets_table(none)), setNames(rep(0L, 7), c("name", "description", "version", "created", "updated", "expires", "removed")))
   expect_identical(vapply(secrets_table(none), typeof, ""), setNames(rep(c("character", "double"), c(2, 5)), names(secrets_table(none))))
   expect_identical(vapply(versions_table(none), typeof, "", USE.NAMES = FALSE), c("double", "double", "double", "logical"))
+})
+
+test_that("half of a surrogate pair is an error of its own, and never another character", {
+  for (bad in c("\\ud800", "v\\uDBFFx", "\\udc00", "\\ude00\\ud800", "\\ud83d\\ud83d\\udd11", "\\\\\\ud800", "\\ud800\\n\\udc00", "\\ud83d\\\\udd11")) {
+    text <- sprintf("{\"name\":\"a\",\"value\":\"%s\",\"version\":1,\"expires\":null,\"expired\":false}", bad)
+    expect_match(parse_answer(text), "half of a surrogate pair", fixed = TRUE)
+    expect_identical(parse_secret(text), parse_answer(text))
+  }
+  for (good in c("\\ud83d\\udd11", "\\UD83D", "\\\\ud800", "\\ud83d\\uDD11\\\\ud800", "\\ud7ff\\ue000", "\U1f511")) {
+    text <- sprintf("{\"value\":\"%s\"}", sub("\\U", "\\\\U", good, fixed = TRUE))
+    expect_identical(parse_answer(text), jsonlite::parse_json(text))
+  }
 })
 
 # The condition that an answer becomes.
@@ -179,6 +191,168 @@ test_that("the names that are close are few and near", {
   expect_identical(close_to("api-kex", c("api-key", "another", "API-KEX", "api-keyx")), c("API-KEX", "api-key", "api-keyx"))
   expect_identical(close_to("a", character()), character())
   expect_identical(close_to("long-name", c("quite another")), character())
+})
+
+# --- Answers of no shape -----------------------------------------------------------------------------------------
+
+# Answers instead of curl.
+local_exchange <- function(fun, env = parent.frame()) {
+  namespace <- asNamespace("dkusecrets")
+  put <- function(fun) {
+    unlockBinding("exchange", namespace)
+    assign("exchange", fun, namespace)
+    lockBinding("exchange", namespace)
+  }
+  before <- namespace$exchange
+  withr::defer(put(before), env)
+  put(fun)
+}
+
+# What a call ends in if a server answers so to what only ours has, or, if there is `info`, to auth/info.
+answered <- function(call, text, status = 200L, info = "{\"authIdentifier\":\"ada\"}", version = "0.2.0") {
+  withr::defer(dkuSetRemoteDSS(NULL))
+  dkuSetRemoteDSS("http://malformed.example.org", "k")
+  the$servers <- character()
+  the$warned <- character()
+  local_exchange(function(from, path, ...) {
+    ours <- startsWith(path, "/dkusecrets/")
+    headers <- paste0("HTTP/1.1 200 OK\r\n", if (!is.null(version)) paste0("dkusecrets-version: ", version, "\r\n"), "\r\n")
+    list(status = if (ours) status else 200L, headers = headers, text = as_text(charToRaw(if (ours) text else info)))
+  })
+  tryCatch(call(), error = identity, warning = identity)
+}
+
+expect_malformed <- function(call, text, ..., class = "dkusecrets_error_remote") {
+  cnd <- answered(call, text, ...)
+  expect_s3_class(cnd, class)
+  # Not a word of the server's, which may be a value.
+  expect_no_match(paste(conditionMessage(cnd), paste(deparse(unclass(cnd)), collapse = " ")), "Marker7Value", fixed = TRUE)
+  cnd
+}
+
+no_object <- c("", " ", "[]", "[\"Marker7Value\"]", "\"Marker7Value\"", "null", "1", "true", "<html>Marker7Value", "{\"value\":\"Marker7Value",
+               "{\"value\":\"Marker7Value\\u0000\"}", "{\"value\":\"Marker7Value\\ud800\"}", "{\"value\":\"Marker7Value\xe9\"}",
+               paste0("{\"value\":", strrep("[", 1e5), strrep("]", 1e5), "}"))
+
+test_that("an answer that is no object is an error, whatever was asked", {
+  calls <- list(
+    function() dkuGetSecret("a"), function() dkuListSecrets(), function() dkuSecretVersions("a"), function() dkuAuditLog(),
+    function() dkuSetSecret("a", "Marker7Value"), function() dkuDescribeSecret("a", "d"), function() dkuRemoveSecret("a"),
+    function() dkuRestoreSecret("a"), function() dkuRenameSecret("a", "b"), function() dkuPurgeSecret("a")
+  )
+  for (call in calls) for (text in no_object) expect_malformed(call, text)
+  # Nothing is to be told of these but that they are done.
+  for (call in calls[c(6, 7, 9)]) expect_null(answered(call, "{}"))
+  for (call in calls[-c(6, 7, 9)]) expect_malformed(call, "{}")
+  for (with in c(TRUE, FALSE)) for (text in no_object) expect_malformed(function() dkuGetAuthInfo(with), "{}", info = text)
+  expect_match(conditionMessage(answered(calls[[1]], no_object[[12]])), "surrogate", fixed = TRUE)
+})
+
+test_that("each field is what it must be, or an error", {
+  rejects <- function(call, good, bad, wrap = "%s", ...) {
+    json <- function(fields) paste0("{", paste0("\"", names(fields), "\":", fields, collapse = ","), "}")
+    expect_false(inherits(answered(call, sprintf(wrap, json(good)), ...), "condition"))
+    for (field in names(bad)) {
+      for (value in bad[[field]]) {
+        expect_malformed(call, sprintf(wrap, json(replace(good, field, value))), ...)
+      }
+      expect_malformed(call, sprintf(wrap, json(good[names(good) != field])), ...)
+    }
+  }
+  no_string <- c("null", "1", "true", "[\"Marker7Value\"]", "{\"a\":\"Marker7Value\"}", "[]")
+  no_number <- c("null", "\"Marker7Value\"", "\"1\"", "true", "[1]", "{\"a\":1}", "1e999")
+  no_flag <- c("null", "0", "\"true\"", "[true]")
+  no_day <- c("1", "\"Marker7Value\"", "\"2031-02-30\"", "[\"2031-01-01\"]", "{}", "true")
+  rejects(function() dkuGetSecret("a"), c(value = "\"v\"", expired = "false"), list(value = no_string, expired = no_flag))
+  old <- c(value = "\"v\"", expired = "true", expires = "\"2020-01-01\"")
+  expect_s3_class(answered(function() dkuGetSecret("a"), "{\"value\":\"v\",\"expired\":true,\"expires\":\"2020-01-01\"}"), "dkusecrets_warning_expired")
+  rejects(function() suppressWarnings(dkuGetSecret("a")), old, list(expires = c("null", no_day)))
+  # By its whole name only.
+  expect_malformed(function() dkuGetSecret("a"), "{\"values\":\"Marker7Value\",\"expired\":false}")
+  count <- c(no_number, "1.5", "-1")
+  rejects(function() dkuSetSecret("a", "v"), c(version = "1"), list(version = count))
+  rejects(function() dkuRestoreSecret("a"), c(version = "1"), list(version = count))
+  rejects(function() dkuPurgeSecret("a"), c(purged = "0"), list(purged = count))
+  rejects(
+    function() dkuListSecrets(removed = TRUE),
+    c(name = "\"a\"", description = "\"d\"", version = "1", created = "1", updated = "1"),
+    list(name = no_string, version = no_number, created = no_number, updated = no_number), "{\"secrets\":[%s]}"
+  )
+  with_days <- "{\"secrets\":[{\"name\":\"a\",\"version\":1,\"created\":1,\"updated\":1,%s}]}"
+  for (day in no_day) expect_malformed(function() dkuListSecrets(), sprintf(with_days, paste0("\"expires\":", day)))
+  for (removed in no_number[-1]) expect_malformed(function() dkuListSecrets(), sprintf(with_days, paste0("\"removed\":", removed)))
+  for (description in no_string[-1]) expect_malformed(function() dkuListSecrets(), sprintf(with_days, paste0("\"description\":", description)))
+  rejects(
+    function() dkuSecretVersions("a"), c(version = "1", created = "1", current = "true"),
+    list(version = no_number, created = no_number, current = no_flag), "{\"versions\":[%s]}"
+  )
+  rejects(
+    dkuAuditLog,
+    c(seq = "1", time = "1", who = "\"a\"", from = "\"a\"", action = "\"a\"", names = "[\"a\"]", outcome = "\"ok\"", claims = "{}"),
+    list(
+      seq = no_number, time = no_number, who = no_string, from = no_string, action = no_string, outcome = no_string,
+      names = c("null", "\"Marker7Value\"", "[1]", "[null]", "[[\"Marker7Value\"]]", "{\"a\":\"b\"}"), claims = c("null", "1", "[]", "\"Marker7Value\"")
+    ), "{\"events\":[%s]}"
+  )
+  no_rows <- c("null", "\"Marker7Value\"", "5", "{}", "{\"a\":{\"name\":\"Marker7Value\"}}", "[\"Marker7Value\"]", "[null]", "[[]]", "[{}]")
+  for (rows in no_rows) {
+    expect_malformed(function() dkuListSecrets(), sprintf("{\"secrets\":%s}", rows))
+    expect_malformed(function() dkuSecretVersions("a"), sprintf("{\"versions\":%s}", rows))
+    expect_malformed(function() dkuAuditLog(), sprintf("{\"events\":%s}", rows))
+    info <- sprintf("{\"authIdentifier\":\"ada\",\"groups\":[],\"secrets\":%s}", rows)
+    expect_malformed(function() dkuGetAuthInfo(TRUE), "{}", info = info)
+    expect_malformed(function() dkuGetSecret("a"), "{}", info = info, version = NULL)
+  }
+})
+
+test_that("who asks is told, and so are his secrets", {
+  info <- function(text, with = TRUE, ...) answered(function() dkuGetAuthInfo(with), "{}", info = text, ...)
+  for (version in list("0.2.0", NULL)) for (with in c(TRUE, FALSE)) {
+    for (text in c("{}", "{\"secrets\":[]}", "{\"authIdentifier\":1,\"secrets\":[]}", "{\"authIdentifier\":[\"ada\"],\"secrets\":[]}")) {
+      expect_malformed(function() dkuGetAuthInfo(with), "{}", info = text, version = version)
+      # Nor is it taken for a DSS's from then on.
+      expect_malformed(function() dkuListSecrets(), "{\"secrets\":[]}", info = text, version = NULL)
+    }
+  }
+  expect_malformed(function() dkuGetAuthInfo(TRUE), "{}", info = "{\"authIdentifier\":\"ada\"}")
+  expect_malformed(function() dkuGetAuthInfo(TRUE), "{}", info = "{\"authIdentifier\":\"ada\",\"authSource\":\"PERSONAL_API_KEY\",\"groups\":[]}")
+  # A key of nobody has none to tell of.
+  nobody <- info("{\"authIdentifier\":\"id\",\"authSource\":\"PERSONAL_API_KEY\",\"via\":[]}", version = NULL)
+  expect_length(nobody$secrets, 0)
+  expect_s3_class(nobody$secrets, "dkusecrets_secrets")
+  for (secret in c("{\"key\":\"a\"}", "{\"value\":\"Marker7Value\"}", "{\"key\":\"a\",\"value\":1}", "{\"key\":[\"a\"],\"value\":\"Marker7Value\"}",
+                   "{\"keys\":\"a\",\"values\":\"Marker7Value\"}")) {
+    expect_malformed(function() dkuGetAuthInfo(TRUE), "{}", info = sprintf("{\"authIdentifier\":\"ada\",\"secrets\":[%s]}", secret))
+  }
+  expect_identical(info("{\"authIdentifier\":\"ada\",\"class\":\"data.frame\",\"secrets\":[{\"key\":\"a\",\"value\":\"v\",\"class\":\"x\"}]}", version = NULL)$secrets[[1]]$value, "v")
+  # What calls itself by bytes that are no text is not one of ours.
+  for (version in c("\xe9", "a b", strrep("1", 100), "\033[2J")) {
+    found <- answered(dkuVaultInfo, "{\"store\":\"0123\"}", version = version)
+    expect_identical(found$server_version, NA_character_)
+    expect_output(print(found), "a Dataiku DSS", fixed = TRUE)
+  }
+  found <- answered(dkuVaultInfo, "{\"store\":{\"a\":\"Marker7Value\"}}")
+  expect_named(found$problems, c("warning", "remote"))
+  expect_output(print(found), "has no \"store\"", fixed = TRUE)
+})
+
+test_that("errors of a server are made of what can be used, and no more", {
+  says <- function(text, status = 404L) answered(function() dkuSetSecret("a", "v"), text, status)
+  fields <- function(cnd) unclass(cnd)[intersect(c("name", "close", "removed", "version", "expected", "found"), names(cnd))]
+  odd <- "{\"kind\":\"%s\",\"message\":\"m\",\"name\":%s,\"close\":%s,\"removed\":%s,\"version\":%s,\"expected\":%s,\"found\":%s}"
+  for (kind in c("not_found", "exists", "conflict", "locked", "expired", "unheard_of")) {
+    for (value in c("null", "{\"call\":\"x\"}", "[1]", "[]", "{}")) {
+      cnd <- says(sprintf(odd, kind, value, "{\"a\":[[\"x\"]]}", value, value, value, value))
+      expect_s3_class(cnd, paste0("dkusecrets_error_", kind))
+      expect_identical(c(fields(cnd)[names(fields(cnd)) != "close"]), list(), ignore_attr = TRUE)
+    }
+  }
+  cnd <- says(sprintf(odd, "not_found", "\"a\"", "[\"b\",1,[\"c\"],null]", "\"x\"", "1e999", "true", "\"1\""))
+  expect_identical(fields(cnd), list(name = "a", close = "b"))
+  expect_null(says(sprintf(odd, "not_found", paste0("\"", strrep("n", 256), "\""), "[]", "true", "1", "1", "1"))$name)
+  expect_s3_class(says(sprintf("{\"kind\":\"%s\",\"message\":\"m\"}", strrep("k", 100)), 500L), "dkusecrets_error_remote")
+  expect_no_match(plain("a\u2028b\u2029c\u200ed\u061ce"), "[^a-e ]")
+  expect_identical(plain("caf\xe9 %s"), "caf\u00e9 %s")
 })
 
 # --- Over HTTP ---------------------------------------------------------------------------------------------------
