@@ -11,6 +11,7 @@ test_that("a body is a flat object that keeps every byte", {
   )
   expect_match(rawToChar(sent), "\"number\":9007199254740992,\"small\":100000,", fixed = TRUE)
   expect_identical(rawToChar(json_object(list(name = "a"))), "{\"name\":\"a\"}")
+  expect_identical(rawToChar(json_object(list(name = "a\n"))), "{\"name\":\"a\\n\"}")
 })
 
 test_that("bytes are kept in a C locale too", {
