@@ -90,6 +90,65 @@ def test_what_is_purged_is_in_no_file_of_the_store(server):
     assert len(secrets_of(server, key)) == 10
 
 
+def test_a_large_store_is_written_anew_when_nobody_asks_for_anything(server):
+    """Each read is in the log first, so it would wait for as long as that takes."""
+    server.user("bob")
+    alice, bob = server.key("alice"), server.key("bob")
+    for i in range(20):
+        put(server, alice, f"name {i}", "x" * 1024 * 1024)
+    put(server, bob, "mine", "v")
+    for route in ("remove", "purge"):
+        assert server.ask("POST", f"/dkusecrets/v1/secrets/{route}", basic(alice), {"name": "name 7"})[0] == 200
+    # For longer than it waits, somebody reads.
+    end = time.monotonic() + 8
+    while time.monotonic() < end:
+        assert server.ask("POST", "/dkusecrets/v1/secrets/get", basic(bob), {"name": "mine"})[0] == 200
+        time.sleep(0.3)
+    assert rows_of(server, "0a")
+    wait_for(lambda: not rows_of(server, "0a"), seconds=30)
+    # A command has the store alone, and does it at once.
+    assert server.ask("POST", "/dkusecrets/v1/secrets/remove", basic(alice), {"name": "name 8"})[0] == 200
+    assert server.ask("POST", "/dkusecrets/v1/secrets/purge", basic(alice), {"name": "name 8"})[0] == 200
+    server.stop()
+    assert rows_of(server, "0a")
+    server.command("user", "list")
+    assert not rows_of(server, "0a")
+
+
+def test_whoever_else_holds_the_database_s_lock_keeps_nobody_waiting_for_long(server):
+    key = server.key("alice")
+    put(server, key, "mine", "v")
+    hold = """import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(["python3", "-c", hold, server.data / "data/store.db"], **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+
+        def timed(path, body):
+            began = time.monotonic()
+            status, headers, answer = server.ask("POST", f"/dkusecrets/v1/secrets/{path}", basic(key), body)
+            assert "Retry-After" in headers or "retry-after" in headers
+            return status, answer["kind"], answer["message"], time.monotonic() - began
+
+        # Those who wait for each other and for the lock wait together, not one after the other.
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            told = [pool.submit(timed, "get", {"name": "mine"}) for _ in range(8)]
+            told += [pool.submit(timed, "set", {"name": f"n{i}", "value": "v"}) for i in range(8)]
+            for one in told:
+                status, kind, message, took = one.result()
+                assert status == 503 and kind in ("unavailable", "busy") and took < 20, (status, kind, took)
+                assert "another process is writing to it" in message
+        holder.stdin.close()
+        holder.wait(timeout=10)
+    assert secrets_of(server, key) == {"mine": "v"}
+    put(server, key, "mine", "w")
+    assert json.loads(server.command("--json", "audit", "verify"))["verified"]
+
+
 def test_a_login_is_linked_to_its_own_account_only(server):
     if os.getuid() != 0:
         pytest.skip("only root can make accounts")

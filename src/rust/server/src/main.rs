@@ -279,8 +279,8 @@ fn on_store(data: &Path, command: &Command) -> Result<Value> {
             let server = Server::new(*store);
             let answer = commands::run(&server, command)?;
             server.store.flush()?;
-            // It is done another time if not now.
-            let _ = server.store.tidy(false);
+            // Nobody else has the store. It is done another time if not now.
+            let _ = server.store.tidy(true);
             Ok(answer)
         }
         Opened::There(answer) => Ok(answer),

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params}
 use std::borrow::Borrow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// "dkus": tells the file's type to `file` and to SQLite.
 const APPLICATION_ID: i32 = 0x646b_7573;
@@ -231,7 +231,8 @@ pub(crate) struct Lasting {
 impl Lasting {
     pub(crate) fn open(path: &Path) -> Result<Lasting> {
         let Sqlite { connection, path } = Sqlite::connect(path, Patience::Minute)?;
-        let lasting = Lasting { connection, path };
+        let mut lasting = Lasting { connection, path };
+        lasting.wait_for_locks(true)?;
         let rows = lasting.rows();
         rows.restrict()?;
         rows.batch(LASTING_SETTINGS)?;
@@ -258,7 +259,19 @@ impl Lasting {
         durability: Durability,
         act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>,
     ) -> Result<T> {
-        self.write_unless_busy(durability, Wait::ForLock, act)?.ok_or_else(|| Error::Busy(self.path.clone()))
+        self.write_since(Instant::now(), durability, act)
+    }
+
+    /// The same for somebody who has waited since then: whoever waited for others, who waited for the lock, does not wait
+    /// for it as long again.
+    pub(crate) fn write_since<T>(
+        &mut self,
+        since: Instant,
+        durability: Durability,
+        act: impl FnOnce(&Sqlite<&Connection>) -> Result<T>,
+    ) -> Result<T> {
+        let wait = if since.elapsed() < LONGEST_WAIT { Wait::ForLock } else { Wait::Never };
+        self.write_unless_busy(durability, wait, act)?.ok_or_else(|| Error::Busy(self.path.clone()))
     }
 
     /// The same; nothing is done, and none is the answer, where another process has the lock and it is not to be waited for.
@@ -300,7 +313,7 @@ impl Lasting {
     }
 
     fn wait_for_locks(&mut self, whether: bool) -> Result<()> {
-        let done = self.connection.busy_handler(whether.then_some(wait));
+        let done = self.connection.busy_handler(whether.then_some(wait_shortly));
         self.rows().check(done)
     }
 
@@ -325,7 +338,7 @@ impl Lasting {
     /// Brings the log into the database and empties it, so that what was deleted is in neither.
     ///
     /// # Errors
-    /// `busy` if somebody has read for over a minute.
+    /// `busy` if somebody has read for longer than [`LONGEST_WAIT`].
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let rows = self.rows();
         // SQLite tells in a row that it could not.
@@ -347,6 +360,15 @@ impl Lasting {
     pub(crate) fn leave_log(&self, leave: bool) -> Result<()> {
         self.rows().check(self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)).map(drop)
     }
+}
+
+/// How long a lasting connection waits for another process's lock. Nobody but its own process has business there, and many
+/// wait with it, who are better told: a program that makes a copy, or a shell of SQLite's.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Waits for as long, at least: so many waits of 0.7 ms, each of which takes a little longer.
+fn wait_shortly(attempts: i32) -> bool {
+    wait(attempts) && attempts < 5_000
 }
 
 /// Waits for another process's lock, over a minute in all. The waits are short beside a commit, so that the lock is
@@ -425,6 +447,7 @@ mod tests {
     #[test]
     fn waiting_ends() {
         assert!(wait(0) && wait_briefly(0));
+        assert!(wait_shortly(0) && !wait_shortly(5_000));
         assert!(!wait(i32::MAX) && !wait_briefly(350));
     }
 

@@ -24,7 +24,7 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod log;
 mod readers;
@@ -241,12 +241,13 @@ impl Store {
 
     /// Does all of what `act` does, durably, or nothing of it.
     pub fn change<T>(&self, act: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        let begun = Instant::now();
         let mut writer = lock(&self.writer);
         self.check_place()?;
         let now = (self.clock)();
         let log = writer.log;
         let mut refused = Vec::new();
-        let written = writer.connection.write(Durability::Power, |rows| {
+        let written = writer.connection.write_since(begun, Durability::Power, |rows| {
             let directory = self.load_directory(rows)?;
             let mut transaction = Transaction {
                 store: self,

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// Events that are let go in one change, so that others get in between.
 const EVENTS_AT_ONCE: u64 = 1_000;
@@ -131,10 +132,11 @@ impl Store {
 
     /// Writes a change in which nothing changes, to the disk: whether the log could be written.
     pub fn try_log(&self) -> Result<()> {
+        let begun = Instant::now();
         let mut writer = lock(&self.writer);
         self.check_place()?;
         let head = writer.log;
-        writer.connection.write(Durability::Power, |rows| self.log.append(rows, head, &[])).map(drop)
+        writer.connection.write_since(begun, Durability::Power, |rows| self.log.append(rows, head, &[])).map(drop)
     }
 
     /// The last events about a person, newest first, with their numbers.
