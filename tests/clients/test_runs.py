@@ -51,6 +51,24 @@ def test_a_run_that_has_lost_its_ticket_holds_no_connection(server, how):
         assert server.ask("GET", "/dkusecrets/v1/secrets", ticket)[0] == 401
 
 
+def test_when_runs_hold_all_connections_the_owner_of_the_store_can_still_revoke_them(store):
+    store.user("bob")
+    bob = bearer(store.key("bob"))
+    store.start("--max-connections", "5")
+    runs = []
+    for _ in range(5):
+        connection = http.client.HTTPConnection(*store.address, timeout=30)
+        connection.request("POST", RUNS, b"", bob)
+        runs.append(connection.getresponse())
+        assert json.loads(runs[-1].readline())["login"] == "bob"
+    assert store.ask("GET", "/dkusecrets/v1/secrets", bob)[0] == 503
+    tickets = json.loads(store.command("--json", "ticket", "list", "--user", "bob"))
+    assert len(tickets) == 5
+    for ticket in tickets:
+        store.command("ticket", "revoke", ticket["id"])
+    wait_for(lambda: store.ask("GET", "/dkusecrets/v1/secrets", bob)[0] == 200)
+
+
 def test_a_run_is_told_that_its_ticket_has_ended_and_goes_on(server, tmp_path):
     told = tmp_path / "told"
     script = f'echo "$DKU_API_TICKET" >{told}.new; mv {told}.new {told}; while [ -e {told} ]; do sleep 0.1; done; exit 5'

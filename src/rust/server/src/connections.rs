@@ -37,6 +37,8 @@ const STALLED: Duration = Duration::from_secs(2);
 const MOST_HEADER: usize = 64 * 1024;
 /// Connections that are told that there is no room; more are closed without a word.
 const MOST_REFUSED: usize = 64;
+/// Connections beside `max-connections`, for whoever looks after the server.
+const FOR_OWNER: usize = 16;
 /// How long telling may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
@@ -135,6 +137,14 @@ impl State {
     }
 }
 
+/// Places that are kept for somebody: the store's owner and root, on the socket, can still revoke what runs hold.
+fn places(peer: Peer) -> usize {
+    match peer {
+        Peer::Process { uid, .. } if uid == 0 || uid == vault::effective_user() => FOR_OWNER,
+        _ => 0,
+    }
+}
+
 impl Connections {
     pub fn new(server: Arc<Server>, app: Service) -> Arc<Connections> {
         Arc::new(Connections {
@@ -154,7 +164,7 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let acceptor = tls.map(|tls| tls.acceptor());
-        let Some(entry) = self.enter() else {
+        let Some(entry) = self.enter(places(peer)) else {
             self.server.metrics.turned_away();
             let Ok(place) = self.refusing.clone().try_acquire_owned() else { return };
             tokio::spawn(async move {
@@ -190,9 +200,15 @@ impl Connections {
         });
     }
 
-    /// Counts a new connection. When there is no room, one that is dispensable goes for it.
-    fn enter(self: &Arc<Self>) -> Option<Entry> {
-        let most = self.server.settings().max_connections.get().min(self.server.room.load(Ordering::Relaxed));
+    /// Counts a new connection. When there is no room, one that is dispensable goes for it. `more` may be open than usual.
+    fn enter(self: &Arc<Self>, more: usize) -> Option<Entry> {
+        let most = self
+            .server
+            .settings()
+            .max_connections
+            .get()
+            .min(self.server.room.load(Ordering::Relaxed))
+            .saturating_add(more);
         let mut open = held(&self.open);
         if open.len() >= most {
             let goes = open.values().filter_map(|state| Some((state.dispensable()?, state)));
