@@ -1,12 +1,20 @@
 """What somebody with a credential of this server could do to the others, and cannot."""
+import concurrent.futures
+import contextlib
 import json
+import pathlib
+import re
+import select
+import socket
 import sqlite3
+import struct
 import threading
+import time
 
 from servers import wait_for
 from test_server import BOTH, basic, put
 from test_sign_in import GOOD, OTHER, link_of, set_by_link, signed_in, with_password
-from wire import log_text
+from wire import answer_to, connect, log_text, metrics
 
 ADMIN = f"{BOTH[0]}/admin"
 
@@ -192,3 +200,132 @@ def test_what_is_damaged_is_named_to_its_owner_alone(server):
     assert str(server.directory) not in json.dumps(problem)
     wait_for(lambda: '"damaged"' in log_text(server))
     assert "NAME-OF-A-SECRET" not in log_text(server)
+
+
+def most_memory(server):
+    """The most that the server ever had in memory, in MiB."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
+
+
+def head(method, path, key, length):
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", f"Content-Length: {length}"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def test_large_requests_of_one_person_take_what_is_theirs(server):
+    for login in ["bob", "ann"]:
+        server.user(login)
+    bob, ann, current = server.key("bob"), server.key("ann"), f"{BOTH[0]}/current-user"
+    # Each of these bytes would become a hundred in memory.
+    many = b'{"preferences":{"a":[' + b"0," * (4 * 1024 * 1024 - 30) + b"0]}}"
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(lambda _: server.ask("PUT", current, basic(bob), many)[0], range(16)))
+    assert set(statuses) <= {413, 503} and 413 in statuses
+    # Bodies that do not end.
+    connections = [connect(server) for _ in range(60)]
+
+    def push(connection):
+        with contextlib.suppress(OSError):
+            connection.sendall(head("PUT", current, bob, 8 * 1024 * 1024) + b" " * (8 * 1024 * 1024 - 1))
+
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        list(pool.map(push, connections))
+    assert server.ask("PUT", current, basic(bob), b" " * 8_000_000)[0] == 503
+    # Somebody else's are read.
+    document = {"secrets": [{"name": f"{i}", "value": "v" * 200} for i in range(10_000)]}
+    assert server.ask("PUT", current, basic(ann), document)[0] == 200
+    assert most_memory(server) < 300
+    for connection in connections:
+        connection.close()
+    wait_for(lambda: server.ask("PUT", current, basic(bob), b" " * 8_000_000)[0] == 400)
+
+
+def test_large_answers_of_one_person_take_what_is_theirs(server):
+    for login in ["bob", "ann"]:
+        server.user(login)
+    bob, ann, path = server.key("bob"), server.key("ann"), f"{BOTH[0]}/auth/info?withSecrets=true"
+    for key, count in [(bob, 12), (ann, 2)]:
+        for i in range(count):
+            # Six bytes in JSON for each.
+            put(server, key, f"n{i}", "\u0001" * (1 << 20))
+    connections = [connect(server) for _ in range(12)]
+    for connection in connections:
+        connection.sendall(head("GET", path, bob, 0))
+    wait_for(lambda: server.ask("GET", path, basic(bob))[0] == 503, 60)
+    assert len(server.ask("GET", path, basic(ann))[2]["secrets"]) == 2
+    assert most_memory(server) < 300
+    for connection in connections:
+        connection.close()
+    # One that is larger than what anybody may have is given to whoever has nothing else.
+    wait_for(lambda: server.ask("GET", path, basic(bob))[0] == 200, 60)
+
+
+def test_slow_bodies_of_one_person_keep_nobody_from_anything(server):
+    for login in ["bob", "ann"]:
+        server.user(login)
+    bob, ann = server.key("bob"), server.key("ann")
+    put(server, ann, "a", "b")
+    connections = [connect(server) for _ in range(600)]
+    for connection in connections:
+        connection.sendall(head("POST", "/dkusecrets/v1/secrets/get", bob, 20))
+    time.sleep(0.5)
+    began = time.monotonic()
+    for _ in range(20):
+        assert server.ask("POST", "/dkusecrets/v1/secrets/get", basic(ann), {"name": "a"})[0] == 200
+        assert server.ask_socket("GET", "/dkusecrets/v1/info")[0] == 200
+    # While they were all waited for.
+    assert time.monotonic() - began < 8 and all(not readable(connection) for connection in connections)
+
+
+def readable(connection):
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def test_who_was_let_go_while_a_body_was_waited_for_gets_nothing(server):
+    server.user("bob")
+    key = server.key("bob")
+    put(server, key, "a", "MARKER")
+    ticket = server.ask("POST", f"{BOTH[0]}/auth/ticket", basic(key))[2]["ticket"]
+    body = json.dumps({"name": "a"}).encode()
+    path = "/dkusecrets/v1/secrets/get"
+    by_key, by_ticket = head("POST", path, key, len(body)), head("POST", path, "x", len(body))
+    by_ticket = by_ticket.replace(b"Authorization: Bearer x", b"X-DKU-APITicket: " + ticket.encode())
+    connections = [connect(server) for _ in range(3)]
+    for connection, begin in zip(connections, [by_key, by_key, by_ticket]):
+        connection.sendall(begin + body[:-1])
+    time.sleep(0.3)
+    connections[0].sendall(body[-1:])
+    assert b"MARKER" in answer_to(connections[0], None)[2]
+    server.command("key", "revoke", json.loads(server.command("--json", "key", "list", "--user", "bob"))[0]["id"])
+    for connection in connections[1:]:
+        connection.sendall(body[-1:])
+        status, _, said = answer_to(connection, None)
+        assert status == 401 and b"MARKER" not in said
+
+
+def hang_up_after(server, request, wait):
+    """Sends a request, and closes without a word."""
+    connection = connect(server)
+    connection.sendall(request)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(wait)
+    connection.close()
+
+
+def test_who_hangs_up_at_once_takes_no_event_along(server):
+    """What was changed or refused is in the log, whether or not anybody waits for the answer."""
+    server.user("bob")
+    key, count = server.key("bob"), 100
+    for i in range(count):
+        id = server.ask("POST", "/dkusecrets/v1/tickets", basic(key))[2]["id"]
+        hang_up_after(server, head("DELETE", f"/dkusecrets/v1/tickets/{id}", key, 0), 0.0002 * (i % 5))
+    for i in range(50):
+        hang_up_after(server, head("GET", f"{BOTH[0]}/auth/info", "a-guess", 0), 0.0003 * (i % 5))
+    left = lambda: len(server.ask("GET", "/dkusecrets/v1/tickets", basic(key))[2])
+    told = lambda action: sum(1 for e in events(server) if e["action"] == action)
+    refused = lambda: metrics(server)['dkusecrets_refusals_total{kind="not_authenticated"}']
+    wait_for(lambda: told("ticket revoked") == count - left())
+    wait_for(lambda: told("refused") == refused())
+    assert left() < count and refused() > 0
+    assert json.loads(server.command("--json", "audit", "verify"))["verified"]

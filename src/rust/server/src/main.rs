@@ -13,6 +13,7 @@
 //! | `tls` | the certificate |
 //! | `files` | whose files an operator's must be |
 //! | `disk` | the audit log's way to the disk |
+//! | `memory` | what large requests and answers take of memory |
 //! | `metrics` | what an operator watches |
 //! | `log` | what the server says of itself |
 //! | `manual` | pages for `man`, and completion |
@@ -40,6 +41,7 @@ mod http;
 mod identity;
 mod log;
 mod manual;
+mod memory;
 mod metrics;
 mod own;
 mod password;

@@ -114,7 +114,7 @@ impl Problem {
             StatusCode::PAYLOAD_TOO_LARGE,
             BAD_ARGUMENT,
             "invalid_argument",
-            "a request's body has at most 8 MiB",
+            "a request's body has at most 8 MiB and 250,000 values",
         )
     }
 

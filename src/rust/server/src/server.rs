@@ -4,6 +4,7 @@ use crate::config::InForce;
 use crate::cookies::Cookies;
 use crate::disk::Disk;
 use crate::identity::Caller;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::people::{self, Application, Id, Person};
@@ -52,6 +53,8 @@ pub struct Server {
     /// Whether a thread is about to write what was submitted.
     writing: AtomicBool,
     pub metrics: Metrics,
+    /// For large requests and answers.
+    pub memory: Arc<Memory>,
     /// Whether it was told to stop: runs end by that.
     pub stopping: watch::Sender<bool>,
     /// How many connections the limit on open files leaves room for.
@@ -106,6 +109,7 @@ impl Server {
             settings: RwLock::default(),
             writing: AtomicBool::new(false),
             metrics: Metrics::default(),
+            memory: Arc::default(),
             stopping: watch::Sender::new(false),
             room: AtomicUsize::new(usize::MAX),
             // Numbers of different runs of the server are told apart by when it began.

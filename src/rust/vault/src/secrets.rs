@@ -128,6 +128,11 @@ impl Secrets {
         Ok(found)
     }
 
+    /// How many bytes all records have, old versions included: what a store counts.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.index.number(RECORD_BYTES).unwrap_or_default()
+    }
+
     /// All live secrets as they are sealed, if they have no more than `most` bytes together, and what lies beside them does
     /// not take long to pass over.
     pub(crate) fn sealed(&mut self, rows: &impl Rows, most: usize, pool: &Arc<Pool>) -> Result<Option<Sealed>> {

@@ -198,9 +198,18 @@ impl Store {
 
     /// All live secrets of a person, by name.
     pub fn get_all(&self, person: &Id) -> Result<Vec<Secret>> {
+        self.get_all_if(person, |_| Ok(()))
+    }
+
+    /// The same, if `room` says that there is room for them. It is asked where they are more than is kept in memory, by how
+    /// many bytes they have with all their versions.
+    pub fn get_all_if(&self, person: &Id, room: impl FnOnce(u64) -> Result<()>) -> Result<Vec<Secret>> {
         match self.sealed(person)? {
             Some(sealed) => sealed.get_all(&self.site, self.today()),
-            None => self.read(person, |rows, secrets| secrets.get_all(rows, self.today())),
+            None => self.read(person, |rows, secrets| {
+                room(secrets.bytes())?;
+                secrets.get_all(rows, self.today())
+            }),
         }
     }
 

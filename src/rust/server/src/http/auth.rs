@@ -74,11 +74,33 @@ pub fn info<B>(server: &Server, caller: &Caller, input: &Input<B>) -> Answer<Inf
         user_for_impersonation: person.login.clone(),
     });
     if input.flag("withSecrets") {
-        let all = server.store.get_all(&caller.opener()?.id)?;
+        let (mut large, mut no_room) = (false, None);
+        let reserve = |bytes| {
+            large = true;
+            input.reserve(server, caller, usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(|problem| {
+                no_room = Some(problem);
+                vault::Error::Internal("no room for an answer")
+            })
+        };
+        let all = server.store.get_all_if(&caller.opener()?.id, reserve);
+        let all = all.map_err(|e| no_room.unwrap_or_else(|| e.into()))?;
+        if large {
+            input.reserve(server, caller, all.iter().map(|secret| length_in_json(secret.value.expose())).sum())?;
+        }
         input.tell(read_all(caller, &all));
         info.secrets = Some(all.into_iter().map(|secret| Revealed { key: secret.name, value: secret.value }).collect());
     }
     Ok(info)
+}
+
+/// How long a text is in JSON, as it is written here.
+fn length_in_json(text: &str) -> usize {
+    let of = |byte: u8| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    text.bytes().map(of).sum()
 }
 
 /// What an event tells of the names of all secrets, in bytes.

@@ -3,15 +3,17 @@
 use super::App;
 use super::route::{Handler, Input, Parameter};
 use crate::identity::{Caller, Peer, Refused, authenticate};
+use crate::memory::{Held, SMALL, SMALL_ANSWER, elements};
 use crate::problem::{Problem, Result};
 use crate::server::Telling;
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, Query, RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -22,6 +24,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A request's body, in bytes.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// And in values: ten thousand people or secrets with all that is said of them.
+const MOST_ELEMENTS: usize = 250_000;
+/// What a value takes of memory, in bytes.
+const ELEMENT: usize = 128;
 /// How long the body of a request may take.
 pub const BODY_TIME: Duration = Duration::from_secs(10);
 /// The route of the store's owner.
@@ -49,7 +55,10 @@ type PathParts = std::result::Result<RawPathParams, RawPathParamsRejection>;
 type Later = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// An answer, and what has to be in the log before it leaves.
-type Worked = (Result<Vec<u8>>, Telling);
+type Worked = (Result<Bytes>, Telling);
+
+/// A request's body, and the memory that it takes, if it is large.
+type Whole = (Bytes, Option<Held>);
 
 async fn dispatch(app: App, parts: PathParts, request: Request, served: Served) -> Response {
     let (head, body) = request.into_parts();
@@ -65,7 +74,7 @@ async fn work(asked: Box<Asked>, body: Body) -> Result<Worked> {
     let at_once = asked.is_known_from_memory();
     if !at_once && body.is_end_stream() {
         // There is nothing to wait for in between: going to another thread twice would cost as much as a read.
-        return aside(&places, move || asked.all(Bytes::new())).await;
+        return aside(&places, move || asked.all((Bytes::new(), None))).await;
     }
     let (asked, caller) = if at_once {
         let caller = caught(|| asked.caller())?;
@@ -81,7 +90,7 @@ async fn work(asked: Box<Asked>, body: Body) -> Result<Worked> {
         Ok(caller) => caller,
         Err(refused) => return Ok(asked.refused(refused)),
     };
-    let (body, waited) = whole(body).await?;
+    let (body, waited) = whole(body, || asked.app.server.memory.of(&caller.name)).await?;
     if waited {
         // Who asks may have been let go of since.
         return aside(&places, move || asked.all(body)).await;
@@ -96,16 +105,53 @@ async fn work(asked: Box<Asked>, body: Body) -> Result<Worked> {
 }
 
 /// The body, and whether it had to be waited for.
-async fn whole(body: Body) -> Result<(Bytes, bool)> {
-    let mut read = pin!(tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BYTES)));
+async fn whole(body: Body, memory: impl FnOnce() -> Held) -> Result<(Whole, bool)> {
+    let mut read = pin!(tokio::time::timeout(BODY_TIME, gathered(body, memory)));
     let (read, waited) = match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
         Poll::Ready(read) => (read, false),
         Poll::Pending => (read.await, true),
     };
     match read {
-        Ok(Ok(body)) => Ok((body, waited)),
-        Ok(Err(_)) => Err(Problem::too_large()),
+        Ok(body) => Ok((body?, waited)),
         Err(_) => Err(Problem::bad("the body of the request did not come in time")),
+    }
+}
+
+/// Takes memory for a body as it comes, so that who only says that much will come takes none. One for which there is none
+/// is read to its end all the same: who is still sending would not hear the answer.
+async fn gathered(mut body: Body, memory: impl FnOnce() -> Held) -> Result<Whole> {
+    let (mut whole, mut rest, mut length) = (Bytes::new(), Vec::new(), 0);
+    let (mut memory, mut held, mut refused) = (Some(memory), None::<Held>, None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::bad("the body of the request did not come whole"))?;
+        let Ok(part) = frame.into_data() else { continue };
+        length += part.len();
+        if length > MOST_BYTES {
+            return Err(Problem::too_large());
+        }
+        if refused.is_some() {
+            continue;
+        }
+        if length > SMALL {
+            let new = memory.take().map(|memory| held.insert(memory())).is_some();
+            // What it says is read into other memory, and stored from a third.
+            let more = 3 * if new { length } else { part.len() };
+            if let Err(problem) = held.as_mut().map_or(Ok(()), |held| held.grow(more)) {
+                (refused, held, whole, rest) = (Some(problem), None, Bytes::new(), Vec::new());
+                continue;
+            }
+        }
+        // One part, as most are, need not be copied.
+        if whole.is_empty() && rest.is_empty() {
+            whole = part;
+        } else {
+            rest.extend_from_slice(&std::mem::take(&mut whole));
+            rest.extend_from_slice(&part);
+        }
+    }
+    match refused {
+        Some(problem) => Err(problem),
+        None => Ok((if rest.is_empty() { whole } else { rest.into() }, held)),
     }
 }
 
@@ -136,7 +182,7 @@ fn panicked() -> Problem {
     Problem::internal("internal error: please report it")
 }
 
-fn answered(answer: Result<Vec<u8>>) -> Response {
+fn answered(answer: Result<Bytes>) -> Response {
     match answer {
         Ok(answer) => ([(CONTENT_TYPE, super::JSON)], answer).into_response(),
         Err(problem) => {
@@ -179,7 +225,7 @@ impl Asked {
     }
 
     /// All there is to do.
-    fn all(&self, body: Bytes) -> Worked {
+    fn all(&self, body: Whole) -> Worked {
         match self.caller() {
             Ok(caller) => self.answer(&caller, body),
             Err(refused) => self.refused(refused),
@@ -190,13 +236,14 @@ impl Asked {
         (Err(refused.problem), self.app.server.tell(refused.event.map(|event| *event)))
     }
 
-    fn answer(&self, caller: &Caller, body: Bytes) -> Worked {
+    fn answer(&self, caller: &Caller, body: Whole) -> Worked {
         let server = &self.app.server;
         let may = if self.served.changes { caller.changer() } else { Ok(()) };
-        let (answer, mut events) = match may.and_then(|()| self.input(body)) {
+        let (answer, mut events, held) = match may.and_then(|()| self.input(body)) {
             Ok(input) => (self.served.handler)(server, caller, input),
-            Err(problem) => (Err(problem), Vec::new()),
+            Err(problem) => (Err(problem), Vec::new(), None),
         };
+        let answer = answer.and_then(|answer| self.kept(caller, answer, held));
         match &answer {
             Ok(_) => server.was_here(&caller.name),
             Err(problem) if problem.status == StatusCode::FORBIDDEN => {
@@ -211,12 +258,33 @@ impl Asked {
         (answer, server.tell(events))
     }
 
-    fn input(&self, body: Bytes) -> Result<Input> {
+    /// An answer, which takes its memory for as long as it takes to be sent.
+    fn kept(&self, caller: &Caller, answer: Vec<u8>, held: Option<Held>) -> Result<Bytes> {
+        if answer.len() <= SMALL_ANSWER {
+            return Ok(answer.into());
+        }
+        if let Some(held) = held {
+            return Ok(held.with(answer));
+        }
+        let mut held = self.app.server.memory.of(&caller.name);
+        held.grow(answer.len())?;
+        Ok(held.with(answer))
+    }
+
+    fn input(&self, (body, mut held): Whole) -> Result<Input> {
+        if let Some(held) = &mut held {
+            let elements = elements(&body);
+            if elements > MOST_ELEMENTS {
+                return Err(Problem::too_large());
+            }
+            held.grow(elements * ELEMENT)?;
+        }
+
         let no_text = |what: &str| Problem::bad(format!("the {what} of the request is no text"));
         let parts = self.parts.as_ref().map_err(|_| no_text("path"))?;
         let path = parts.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|_| no_text("query"))?;
-        Input::new(path, query, body, self.served.known)
+        Input::new(path, query, body, held, self.served.known)
     }
 }
 
@@ -236,22 +304,25 @@ mod tests {
         }
         // The place was given back; while somebody has it, others are told to come again.
         let held = place(&places).unwrap();
-        let refused = answered(aside(&places, Vec::new).await);
+        let refused = answered(aside(&places, Bytes::new).await);
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(refused.headers().contains_key("retry-after"));
         drop(held);
-        assert_eq!(answered(aside(&places, Vec::new).await).status(), StatusCode::OK);
+        assert_eq!(answered(aside(&places, Bytes::new).await).status(), StatusCode::OK);
     }
 
     #[tokio::test]
     async fn a_body_that_is_there_is_not_waited_for() {
-        let (body, waited) = whole(Body::from("x")).await.unwrap();
-        assert!(body == "x" && !waited);
+        let memory = Arc::new(crate::memory::Memory::default());
+        let ((body, held), waited) = whole(Body::from("x"), || memory.of("bob")).await.unwrap();
+        assert!(body == "x" && held.is_none() && !waited);
         let later = futures_util::stream::once(async {
             tokio::task::yield_now().await;
             Ok::<_, std::convert::Infallible>("x")
         });
-        let (body, waited) = whole(Body::from_stream(later)).await.unwrap();
+        let ((body, _), waited) = whole(Body::from_stream(later), || memory.of("bob")).await.unwrap();
         assert!(body == "x" && waited);
+        let parts = futures_util::stream::iter([Ok::<_, std::convert::Infallible>("x"), Ok("y"), Ok("z")]);
+        assert_eq!(whole(Body::from_stream(parts), || memory.of("bob")).await.unwrap().0.0, "xyz");
     }
 }

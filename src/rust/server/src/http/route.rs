@@ -2,6 +2,7 @@
 //! ([`super::openapi`]), and a handler's own signature says what it reads and answers: the two cannot differ.
 use super::App;
 use crate::identity::Caller;
+use crate::memory::Held;
 use crate::problem::{Problem, Result};
 use crate::server::Server;
 use axum::body::Bytes;
@@ -34,12 +35,14 @@ pub struct Input<B = ()> {
     object: bool,
     /// What goes into the log before the answer leaves.
     told: RefCell<Vec<Event>>,
+    /// The memory that it takes, if it is large.
+    held: RefCell<Option<Held>>,
     is: PhantomData<fn() -> B>,
 }
 
 impl Input {
     /// Of the query only what the route names, which has to be what that says.
-    pub fn new(path: Words, query: Words, body: Bytes, known: &[Parameter]) -> Result<Input> {
+    pub fn new(path: Words, query: Words, body: Bytes, held: Option<Held>, known: &[Parameter]) -> Result<Input> {
         let mut kept = Words::new();
         for (name, says) in query {
             if let Some(parameter) = known.iter().find(|parameter| parameter.name == name) {
@@ -47,7 +50,8 @@ impl Input {
                 kept.push((name, says));
             }
         }
-        Ok(Input { path, query: kept, body, object: false, told: RefCell::default(), is: PhantomData })
+        let held = RefCell::new(held);
+        Ok(Input { path, query: kept, body, object: false, told: RefCell::default(), held, is: PhantomData })
     }
 }
 
@@ -55,6 +59,11 @@ impl<B> Input<B> {
     /// Tells the log of something. Unless that was written, nothing is answered.
     pub fn tell(&self, event: Event) {
         self.told.borrow_mut().push(event);
+    }
+
+    /// Takes memory for an answer of about so many bytes.
+    pub fn reserve(&self, server: &Server, caller: &Caller, bytes: usize) -> Result<()> {
+        self.held.borrow_mut().get_or_insert_with(|| server.memory.of(&caller.name)).grow(bytes)
     }
 
     /// A part of the path.
@@ -135,8 +144,8 @@ pub type Answer<A> = Result<A>;
 /// A handler whose types are forgotten.
 pub type Handler = Arc<dyn Fn(&Server, &Caller, Input) -> Told + Send + Sync>;
 
-/// An answer as JSON, and the events that have to be in the log before it leaves.
-pub type Told = (Result<Vec<u8>>, Vec<Event>);
+/// An answer as JSON, the events that have to be in the log before it leaves, and the memory that it takes.
+pub type Told = (Result<Vec<u8>>, Vec<Event>, Option<Held>);
 
 /// The schema of a type, among all others that a document holds.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -183,12 +192,12 @@ impl Route {
         A: JsonSchema + Serialize + 'static,
     {
         let object = B::json_schema(&mut SchemaGenerator::default()).get("type").is_some_and(|is| is == "object");
-        let run = move |server: &Server, caller: &Caller, Input { path, query, body, .. }: Input| {
-            let input = Input { path, query, body, object, told: RefCell::default(), is: PhantomData };
+        let run = move |server: &Server, caller: &Caller, Input { path, query, body, held, .. }: Input| {
+            let input = Input { path, query, body, object, told: RefCell::default(), held, is: PhantomData };
             let answer = handler(server, caller, &input).and_then(|answer| {
                 serde_json::to_vec(&answer).map_err(|_| Problem::internal("an answer cannot be encoded"))
             });
-            (answer, input.told.into_inner())
+            (answer, input.told.into_inner(), input.held.into_inner())
         };
         let none = std::any::TypeId::of::<B>() == std::any::TypeId::of::<()>();
         Route {
@@ -329,8 +338,9 @@ mod tests {
             Parameter { name: "count", is: Is::Count, summary: "" },
             Parameter { name: "text", is: Is::Text, summary: "" },
         ];
-        let input =
-            |name: &str, says: &str| Input::new(Words::new(), vec![(name.into(), says.into())], Bytes::new(), KNOWN);
+        let input = |name: &str, says: &str| {
+            Input::new(Words::new(), vec![(name.into(), says.into())], Bytes::new(), None, KNOWN)
+        };
         assert!(["True", "true", "TRUE"].iter().all(|says| input("flag", says).unwrap().flag("flag")));
         assert!(["False", "false", "FALSE"].iter().all(|says| !input("flag", says).unwrap().flag("flag")));
         assert!(["", "1", "yes"].iter().all(|says| input("flag", says).is_err()));
