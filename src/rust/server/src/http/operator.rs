@@ -154,6 +154,10 @@ fn is_operator(peer: Peer, uri: &Uri, headers: &HeaderMap) -> bool {
 /// browser would let the pages of that name read the answer.
 fn is_loopback(host: &str) -> bool {
     let Ok(host) = host.parse::<Authority>() else { return false };
+    // A host's name has no user in front of it.
+    if host.as_str().contains('@') {
+        return false;
+    }
     let name = host.host();
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
