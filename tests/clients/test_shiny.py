@@ -20,6 +20,24 @@ APP = pathlib.Path(__file__).with_name("shiny_app.R")
 IDS = ["viewer", "secrets", "impersonated", "ticket", "owner", "same"]
 
 
+def chromium(profile, javascript=True, language="en-US,en"):
+    """A browser that knows nothing of others."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    # In a container there are no namespaces for the sandbox, and /dev/shm is small.
+    for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]:
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={profile}")
+    settings = {"intl.accept_languages": language}
+    if not javascript:
+        settings["profile.managed_default_content_settings.javascript"] = 2
+    options.add_experimental_option("prefs", settings)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    driver.set_page_load_timeout(60)
+    return driver
+
+
 @pytest.fixture
 def browser(tmp_path, monkeypatch):
     """Makes browsers, each of which knows nothing of the others."""
@@ -28,17 +46,8 @@ def browser(tmp_path, monkeypatch):
     monkeypatch.setenv("SE_OFFLINE", "true")
     made = []
 
-    def start():
-        options = webdriver.ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        # In a container there are no namespaces for the sandbox, and /dev/shm is small.
-        for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]:
-            options.add_argument(argument)
-        options.add_argument(f"--user-data-dir={tmp_path / 'profile'}{len(made)}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        service = webdriver.ChromeService("/usr/bin/chromedriver")
-        made.append(webdriver.Chrome(options, service))
-        made[-1].set_page_load_timeout(60)
+    def start(**how):
+        made.append(chromium(tmp_path / f"profile{len(made)}", **how))
         return made[-1]
 
     yield start

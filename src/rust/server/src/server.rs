@@ -48,6 +48,8 @@ pub struct Server {
     pub budgets: Budgets,
     /// By login. Told from memory: since the server began.
     activity: Mutex<HashMap<String, Activity>>,
+    /// When each key was last used, in milliseconds since 1970, by its hash. The same.
+    keys_used: Mutex<HashMap<String, i64>>,
     settings: RwLock<Arc<InForce>>,
     disk: Disk,
     /// Whether a thread is about to write what was submitted.
@@ -106,6 +108,7 @@ impl Server {
             hasher: Hasher::default(),
             budgets: Budgets::new(),
             activity: Mutex::default(),
+            keys_used: Mutex::default(),
             settings: RwLock::default(),
             writing: AtomicBool::new(false),
             metrics: Metrics::default(),
@@ -222,6 +225,19 @@ impl Server {
 
     pub fn was_here(&self, login: &str) {
         held(&self.activity).entry(login.into()).or_default().success = now();
+    }
+
+    /// When a key was last used since the server began, if it was.
+    pub fn key_used(&self, hash: &str) -> Option<i64> {
+        held(&self.keys_used).get(hash).copied()
+    }
+
+    pub fn key_was_used(&self, hash: &str) {
+        let mut used = held(&self.keys_used);
+        match used.get_mut(hash) {
+            Some(time) => *time = now(),
+            None => drop(used.insert(hash.into(), now())),
+        }
     }
 
     pub fn was_refused(&self, login: &str) {

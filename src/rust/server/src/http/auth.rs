@@ -180,7 +180,7 @@ pub struct NewKey {
     #[serde(flatten)]
     described: Described,
     #[schemars(with = "String")]
-    key: Zeroizing<String>,
+    pub key: Zeroizing<String>,
 }
 
 pub fn described(key: &ApiKey) -> Described {
@@ -258,16 +258,20 @@ pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer<Vec<Described
     Ok(all.iter().filter(|(_, key)| key.person == Some(me)).map(|(_, key)| described(key)).collect())
 }
 
-/// A key can do what its owner can: who has a credential that opens nothing makes keys that open nothing.
 pub fn create_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answer<NewKey> {
+    let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json()? };
+    wanted.label = wanted.label.or_else(|| input.text("label").map(str::to_owned));
+    make_key(server, caller, &wanted)
+}
+
+/// A key can do what its owner can: who has a credential that opens nothing makes keys that open nothing.
+pub fn make_key(server: &Server, caller: &Caller, wanted: &Wanted) -> Answer<NewKey> {
     let person = caller.someone()?;
     if caller.acting.is_some() || caller.ends.is_some() {
         return Err(Problem::not_allowed(
             "a ticket, and whoever acts as somebody else, makes no key: it would outlive them",
         ));
     }
-    let mut wanted = if input.body.is_empty() { Wanted::default() } else { input.json()? };
-    wanted.label = wanted.label.or_else(|| input.text("label").map(str::to_owned));
     let key = wanted.key(Some(person), caller, caller.opens, false)?;
     store_key(server, caller, &key)
 }
@@ -292,12 +296,17 @@ pub fn save_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answ
 }
 
 pub fn delete_key(server: &Server, caller: &Caller, input: &Input) -> Answer<Done> {
-    let (hash, key) = own(server, caller, input.part("id"))?;
+    revoke(server, caller, input.part("id"))?;
+    Ok(Done {})
+}
+
+/// Revokes one of the caller's own keys.
+pub fn revoke(server: &Server, caller: &Caller, id: &str) -> Result<()> {
+    let (hash, key) = own(server, caller, id)?;
     server.change(|change| {
         change.record(caller.event("key revoked", &[], vec![key.id.clone()]));
         people::remove_key(change, &hash)
-    })?;
-    Ok(Done {})
+    })
 }
 
 /// Says that a key which somebody else has made for the caller is to open the caller's secrets.

@@ -2,7 +2,7 @@
 //! time; the work is done where it keeps nobody else waiting; and what is to be in the log is there before the answer leaves.
 use super::App;
 use super::route::{Handler, Input, Parameter};
-use crate::identity::{Caller, Peer, Refused, authenticate};
+use crate::identity::{Caller, Peer, Refused, Source, authenticate};
 use crate::memory::{Held, SMALL, SMALL_ANSWER, elements};
 use crate::problem::{Problem, Result};
 use crate::server::Telling;
@@ -245,7 +245,12 @@ impl Asked {
         };
         let answer = answer.and_then(|answer| self.kept(caller, answer, held));
         match &answer {
-            Ok(_) => server.was_here(&caller.name),
+            Ok(_) => {
+                server.was_here(&caller.name);
+                if let Some(key) = caller.key.as_deref().filter(|_| caller.source == Source::Key) {
+                    server.key_was_used(key);
+                }
+            }
             Err(problem) if problem.status == StatusCode::FORBIDDEN => {
                 server.metrics.refused(problem.kind);
                 server.was_refused(&caller.name);

@@ -6,7 +6,7 @@ mod dispatch;
 mod openapi;
 mod operator;
 mod own;
-mod page;
+mod pages;
 mod route;
 mod runs;
 mod settings;
@@ -42,7 +42,7 @@ pub fn app(server: Arc<Server>) -> Service {
     let places = Arc::new(Semaphore::new(MOST_REQUESTS));
     let observe = operator::Observe(server.clone());
     let routes = table::router()
-        .merge(page::routes())
+        .merge(pages::routes())
         .merge(operator::routes())
         .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::no_method() })

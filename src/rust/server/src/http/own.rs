@@ -350,7 +350,7 @@ pub fn command(server: &Server, caller: &Caller, input: &Input<Command>) -> Answ
 }
 
 /// Days as people write them (ISO 8601), and as they are stored: counted from 1970-01-01.
-mod days {
+pub mod days {
     use time::{Date, Month};
 
     /// The Julian day (astronomers' count) of 1970-01-01.

@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 
 /// A form, or who signs in, in bytes.
 const MOST_BYTES: usize = 64 * 1024;
+/// The same from somebody who is signed in: a value, each byte of which may be three in a form.
+const MOST_BYTES_KNOWN: usize = 4 * 1024 * 1024;
 
 /// What a route for somebody who is not known yet is asked.
 pub struct Visit {
@@ -53,7 +55,10 @@ pub async fn visit<R: IntoResponse>(
     let Some(ConnectInfo(peer)) = head.extensions.get::<ConnectInfo<Peer>>().copied() else {
         return Problem::internal("a connection without another end").into_response();
     };
-    let body = match tokio::time::timeout(super::dispatch::BODY_TIME, to_bytes(body, MOST_BYTES)).await {
+    let token = app.server.cookies(&head.headers).session().ok().flatten();
+    let known = token.is_some_and(|token| app.server.sessions.find(token, false, crate::server::now()).is_some());
+    let most = if known { MOST_BYTES_KNOWN } else { MOST_BYTES };
+    let body = match tokio::time::timeout(super::dispatch::BODY_TIME, to_bytes(body, most)).await {
         Ok(Ok(body)) => Zeroizing::new(body.to_vec()),
         Ok(Err(_)) => return Problem::bad("that is more than a form holds").into_response(),
         Err(_) => return Problem::bad("the body of the request did not come in time").into_response(),
