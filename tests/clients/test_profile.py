@@ -286,6 +286,9 @@ def test_activity_in_plain_words(page, strict):
     assert "Value read: token" in rows()[0] and "report.R" in rows()[0]
     assert "Value read: db-password" in rows()[1] and "nightly.R" in rows()[1]
     assert any("API key created" in row for row in rows()) and any("Sign-in" in row for row in rows())
+    # Nothing is told in the log's own words.
+    told = [cell.text for cell in page.driver.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(2)")]
+    assert "Link for a password made: bob" in told and all(says[0].isupper() for says in told)
     # Which script read it last week?
     choose = lambda **wanted: [
         Select(page.driver.find_element(By.ID, id)).select_by_visible_text(says) for id, says in wanted.items()
@@ -428,3 +431,10 @@ def test_who_cannot_open_secrets_sees_none(strict):
     assert "opens none of your secrets" in page and "token" not in page and MARKER not in page
     assert browser.send("GET", "/activity")[0] == 403
     assert browser.form("/secrets", csrf=browser.csrf, name="n", value="v", description="", expires="")[0] == 403
+    # Nor does it make or revoke keys.
+    key = strict.key("bob")
+    id = re.search(r'name="id" value="([^"]+)"', browser.send("GET", "/keys")[1])[1]
+    assert browser.form("/keys", csrf=browser.csrf, label="l", expires="")[0] == 403
+    assert browser.form("/keys/revoke", csrf=browser.csrf, id=id)[0] == 403
+    assert browser.form("/confirm-key", csrf=browser.csrf, id=id)[0] == 403
+    assert strict.ask("GET", "/dip/publicapi/auth/info", basic(key))[0] == 200

@@ -146,12 +146,17 @@ impl Problem {
 
     /// The same for who has no business with where the store is.
     pub fn without_paths(self, server: &Server) -> Problem {
+        Problem { message: self.pathless(&self.message, server), ..self }
+    }
+
+    /// What is told of it, without where the store is.
+    pub fn pathless(&self, told: &str, server: &Server) -> String {
         if !self.status.is_server_error() {
-            return self;
+            return told.to_owned();
         }
         let database = server.store.info().database;
         let home = database.ancestors().nth(2).unwrap_or(&database).display().to_string();
-        Problem { message: self.message.replace(&home, "the store"), ..self }
+        told.replace(&home, "the store")
     }
 
     /// What the server's own log is told: what is damaged is named by the name that somebody gave it.

@@ -153,7 +153,8 @@ fn credentials(here: &Here, open: bool, typed: &Typed) -> Result<Markup> {
             p.hint { (texts.removed_are) }
             table aria-labelledby="removed" {
                 thead { tr {
-                    th scope="col" { (texts.name) } th scope="col" { (texts.removed) } th scope="col" { (texts.actions) }
+                    th scope="col" { (texts.name) } th scope="col" { (texts.removed) }
+                    th scope="col" { (texts.actions) }
                 } }
                 tbody {
                     @for secret in removed {
@@ -216,7 +217,7 @@ async fn add(State(app): State<App>, request: Request) -> Response {
         match store(here, &typed, &form.value) {
             Ok(()) => Ok(Page::Elsewhere(format!("/?done={}", Done::Added.code()))),
             Err(problem) => {
-                let notice = layout::wrong(&here.texts.problem(&problem, Wanted::Other));
+                let notice = here.told(&problem, Wanted::Other);
                 page(here, problem.status, Some(&notice), &typed)
             }
         }

@@ -18,6 +18,8 @@ use vault::Event;
 const MOST: usize = 1000;
 /// How many of them are shown.
 const SHOWN: usize = 200;
+/// How many names an event is shown with: whoever reads all reads many.
+const NAMES: usize = 10;
 
 pub fn routes() -> Router<App> {
     Router::new().route("/activity", get(show))
@@ -54,7 +56,7 @@ impl What {
     fn of(event: &Event) -> What {
         match event.action.as_str() {
             "read" | "read all" => What::Reads,
-            "set" | "described" | "removed" | "restored" | "renamed" | "purged" | "saved" => What::Changes,
+            "compared" | "set" | "described" | "removed" | "restored" | "renamed" | "purged" | "saved" => What::Changes,
             _ => What::Others,
         }
     }
@@ -88,7 +90,7 @@ fn page(here: &Here, filter: &Filter) -> Result<Page> {
     let events = here.events(MOST)?;
     let wanted: Vec<&Event> = events.iter().filter(|event| filter.lets(here, event)).take(SHOWN).collect();
     let content = html! {
-        p.hint { ((texts.activity_is)(MOST)) }
+        p.hint { ((texts.activity_is)(SHOWN, MOST)) }
         (choices(here, filter, &events))
         @if wanted.is_empty() { p { (texts.no_events) } }
         @else {
@@ -111,10 +113,11 @@ fn row(here: &Here, event: &Event) -> Markup {
             td { (moment(event.time)) }
             td {
                 (texts.action(&event.action))
-                @for (i, name) in event.names.iter().enumerate() {
+                @for (i, name) in event.names.iter().take(NAMES).enumerate() {
                     @if i == 0 { ": " } @else { ", " }
                     code { bdi { (name) } }
                 }
+                @if event.names.len() > NAMES { ", +" (event.names.len() - NAMES) }
                 @if event.outcome != "ok" { " " strong.badge.over { ((texts.refused)(&event.outcome)) } }
             }
             td data-label=(texts.by) {

@@ -108,6 +108,7 @@ struct New {
 
 async fn create(State(app): State<App>, request: Request) -> Response {
     act(app, request, |here, form: New| {
+        here.caller.changer()?;
         let created = day(&form.expires).and_then(|day| {
             // It is good on that day, too.
             let expires = day.map(|day| (i64::from(day) + 1) * 24 * 60 * 60 * 1000);
@@ -126,7 +127,7 @@ async fn create(State(app): State<App>, request: Request) -> Response {
                 page(here, StatusCode::OK, Some(&notice), &New::default())
             }
             Err(problem) => {
-                let notice = layout::wrong(&here.texts.problem(&problem, Telling::Other));
+                let notice = here.told(&problem, Telling::Other);
                 page(here, problem.status, Some(&notice), &form)
             }
         }
@@ -141,6 +142,7 @@ struct KeyId {
 
 async fn revoke(State(app): State<App>, request: Request) -> Response {
     act(app, request, |here, form: KeyId| {
+        here.caller.changer()?;
         auth::revoke(here.server(), &here.caller, &form.id)?;
         Ok(Page::Elsewhere(format!("/keys?done={}", Done::KeyRevoked.code())))
     })

@@ -190,9 +190,9 @@ pub fn profile(
 /// What is shown when something could not be done that no page of its own tells of.
 pub fn failed(here: &Here, problem: &Problem) -> Page {
     if problem.status.is_server_error() {
-        tracing::error!(kind = problem.kind, "{}", problem.message);
+        tracing::error!(kind = problem.kind, "{}", problem.for_log());
     }
-    let notice = wrong(&here.texts.problem(problem, Wanted::Other));
+    let notice = here.told(problem, Wanted::Other);
     let content = html! { p { a href="/" { (here.texts.my_account) } } };
     profile(here, Tab::Account, here.texts.went_wrong, problem.status, Some(&notice), &content)
 }

@@ -26,7 +26,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use texts::Texts;
+use texts::{Texts, Wanted};
 use vault::{Event, Summary, Transaction};
 
 pub fn routes() -> Router<App> {
@@ -63,6 +63,12 @@ impl Here<'_> {
         html! { input type="hidden" name="csrf" value=(self.session.csrf); }
     }
 
+    /// What went wrong, in the reader's words and without where the store is.
+    fn told(&self, problem: &Problem, wanted: Wanted) -> Markup {
+        let told = self.texts.problem(problem, wanted);
+        layout::wrong(&problem.pathless(&told, self.server()))
+    }
+
     /// What stands for a name in an address: it tells nothing of it, and means nothing to other sessions.
     fn handle(&self, name: &str) -> String {
         let digest = Sha256::new()
@@ -85,11 +91,11 @@ impl Here<'_> {
     fn change<T>(&self, seen: &Seen, action: &str, act: impl FnOnce(&mut Transaction, &Id) -> Result<T>) -> Result<T> {
         let person = self.opener()?;
         self.server().change(|change| {
+            change.record(self.caller.event(action, &[], vec![seen.name.clone()]));
             let now = change.list(&person)?.into_iter().find(|secret| secret.name == seen.name);
             if now.is_none_or(|now| stamp(&now) != seen.stamp) {
                 return Err(Problem::conflict("this credential was changed meanwhile"));
             }
-            change.record(self.caller.event(action, &[], vec![seen.name.clone()]));
             act(change, &person)
         })
     }

@@ -263,7 +263,7 @@ fn not_saved(
             }
         }
     } else {
-        layout::wrong(&texts.problem(problem, Wanted::Other))
+        here.told(problem, Wanted::Other)
     };
     let shown = Shown { status: problem.status, notice: Some(notice), ..Shown::of(&secret) };
     let shown = match typed {

@@ -132,7 +132,7 @@ fn forget(mut response: Response, secure: bool) -> Response {
 
 fn password_page(here: &Here, wrong: Option<&Problem>) -> Page {
     let texts = here.texts;
-    let notice = wrong.map(|problem| layout::wrong(&texts.problem(problem, Wanted::Password)));
+    let notice = wrong.map(|problem| here.told(problem, Wanted::Password));
     let content = html! {
         h2 { (texts.change_password) }
         form method="post" action="/password" {

@@ -97,7 +97,7 @@ pub struct Texts {
     pub new_key: &'static str,
     pub new_key_is: &'static str,
     pub activity: &'static str,
-    pub activity_is: fn(usize) -> String,
+    pub activity_is: fn(usize, usize) -> String,
     pub no_events: &'static str,
     pub filter: &'static str,
     pub secret: &'static str,
@@ -260,8 +260,10 @@ static ENGLISH: Texts = Texts {
     new_key: "Your new API key",
     new_key_is: "It is shown this once: copy it now.",
     activity: "Activity",
-    activity_is: |most| {
-        format!("What happened to your account and your secrets, newest first: your last {most} events at most.")
+    activity_is: |shown, most| {
+        format!(
+            "What happened to your account and your secrets, newest first: at most {shown} of your last {most} events."
+        )
     },
     no_events: "There is nothing of that kind.",
     filter: "Filter",
@@ -388,10 +390,10 @@ static FRENCH: Texts = Texts {
     new_key: "Votre nouvelle clé d’API",
     new_key_is: "Elle n’est affichée que cette fois : copiez-la maintenant.",
     activity: "Activité",
-    activity_is: |most| {
+    activity_is: |shown, most| {
         format!(
-            "Ce qui est arrivé à votre compte et à vos secrets, du plus récent au plus ancien : vos {most} derniers \
-             événements au plus."
+            "Ce qui est arrivé à votre compte et à vos secrets, du plus récent au plus ancien : {shown} au plus de \
+             vos {most} derniers événements."
         )
     },
     no_events: "Il n’y a rien de tel.",
@@ -415,7 +417,7 @@ static FRENCH: Texts = Texts {
 };
 
 /// What the log calls things, and what people do: in English, in French.
-const ACTIONS: [(&str, &str, &str); 26] = [
+const ACTIONS: &[(&str, &str, &str)] = &[
     ("read", "Value read", "Valeur lue"),
     ("read all", "All values read", "Toutes les valeurs lues"),
     ("set", "Value stored", "Valeur enregistrée"),
@@ -424,6 +426,7 @@ const ACTIONS: [(&str, &str, &str); 26] = [
     ("restored", "Restored", "Restauré"),
     ("renamed", "Renamed", "Renommé"),
     ("purged", "Destroyed what was kept for undoing", "Détruit ce qui était gardé pour annuler"),
+    ("compared", "Value compared with one that was sent", "Valeur comparée à une autre, envoyée"),
     ("saved", "Settings saved", "Réglages enregistrés"),
     ("ticket", "Ticket issued", "Ticket émis"),
     ("ticket revoked", "Ticket revoked", "Ticket révoqué"),
@@ -444,7 +447,20 @@ const ACTIONS: [(&str, &str, &str); 26] = [
     ("key described", "API key described", "Clé d’API décrite"),
     ("key confirmed", "API key confirmed", "Clé d’API confirmée"),
     ("key revoked", "API key revoked", "Clé d’API révoquée"),
+    ("key changed", "API key changed", "Clé d’API modifiée"),
+    ("store made", "Store made", "Dépôt créé"),
     ("user added", "Account made", "Compte créé"),
+    ("user appeared", "Account made by itself, over the socket", "Compte créé de lui-même, par le socket"),
+    ("user changed", "Account changed", "Compte modifié"),
+    ("user linked", "Account linked to a user id", "Compte lié à un identifiant d’utilisateur"),
+    ("link made", "Link for a password made", "Lien pour un mot de passe créé"),
+    ("restore accepted", "An older copy of the store accepted", "Copie antérieure du dépôt acceptée"),
+    ("asking for viewers allowed", "An application allowed to ask", "Application autorisée à demander"),
+    (
+        "asking for viewers forbidden",
+        "An application no longer allowed to ask",
+        "Application plus autorisée à demander",
+    ),
     ("form", "A form that none of our pages sent", "Un formulaire qu’aucune de nos pages n’a envoyé"),
 ];
 
