@@ -108,12 +108,12 @@ def test_the_first_link_survives_the_start_and_holds_once(tmp_path):
         browser = signed_in(server, "alice")
         assert browser.ask("GET", "/dkusecrets/v1/session")[1]["opens"]
         assert Browser(server).sign_in("alice", OTHER) == 401
-        # Two at once: one of them.
+        # Eight at once: one of them; two may wait for a hash, and who is one too many is told to come again.
         link = link_of(server, "alice")
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             passwords = [f"{OTHER} {i}" for i in range(8)]
             told = list(pool.map(lambda password: set_by_link(server, link, "alice", password)[0], passwords))
-        assert sorted(told) == [303] + [401] * 7
+        assert told.count(303) == 1 and set(told) <= {303, 401, 503}, told
         assert signed_in(server, "alice", passwords[told.index(303)])
         # The one before is gone when another is made.
         first, second = link_of(server, "alice"), link_of(server, "alice")
