@@ -4,8 +4,8 @@ import base64
 import itertools
 import json
 import os
+import random
 import re
-import secrets as random
 import socket as sockets
 import subprocess
 import threading
@@ -14,6 +14,15 @@ import time
 import pytest
 
 from servers import Server, reachable
+
+# The same names each time: by chance a name of one's own is so like another's that the answer suggests it, which is no leak
+# but makes the answer another.
+CHANCE = random.Random(1)
+
+
+def token_hex(length):
+    return CHANCE.randbytes(length).hex()
+
 
 PEOPLE = 50
 SIGNED_IN = 20
@@ -30,14 +39,14 @@ class Person:
         self.mark = login
         self.login = login
         # None is close to another, which a refusal would tell: of one's own.
-        self.secret = f"{random.token_hex(12)}-{self.mark}"
-        self.value = f"VALUE-of-{self.mark}-{random.token_hex(8)}"
-        self.spare = f"{random.token_hex(12)}-{self.mark}"
+        self.secret = f"{token_hex(12)}-{self.mark}"
+        self.value = f"VALUE-of-{self.mark}-{token_hex(8)}"
+        self.spare = f"{token_hex(12)}-{self.mark}"
         # Of the right form and length, for somebody who is not there; the server gives the others theirs.
-        self.key_id, self.ticket_id, self.global_id = (random.token_hex(8) for _ in range(3))
-        self.group = f"group-{random.token_hex(4)}"
+        self.key_id, self.ticket_id, self.global_id = (token_hex(8) for _ in range(3))
+        self.group = f"group-{token_hex(4)}"
         self.token = None
-        self.session = random.token_hex(32)
+        self.session = token_hex(32)
 
     def sent(self):
         """What a request about this person says, and its answer may repeat."""
@@ -223,11 +232,11 @@ class Store:
     def fill(self):
         self.connection = Connection(self.server.url)
         # All of one length, so that nothing but what was sent differs: "alice" is the administrator's.
-        self.people = [Person(f"q{random.token_hex(4)}") for _ in range(PEOPLE - 1)]
+        self.people = [Person(f"q{token_hex(4)}") for _ in range(PEOPLE - 1)]
         self.alice = Person("alice")
         self.everybody = [self.alice, *self.people]
-        self.ghost = Person(f"q{random.token_hex(4)}")
-        self.ghost_key = f"dkuaps-{random.token_hex(16)}"
+        self.ghost = Person(f"q{token_hex(4)}")
+        self.ghost_key = f"dkuaps-{token_hex(16)}"
         alice = bearer(self.server.key("alice"))
         document = self.ask("GET", "/openapi.json")
         self.routes = [
@@ -240,7 +249,7 @@ class Store:
         self.ask("POST", f"{DSS[0]}/admin/users/actions/bulk", [
             {"login": p.login, "displayName": f"SHOWN-{p.mark}", "email": f"{p.mark}@example.org"} for p in self.people
         ], alice)
-        group = f"group-{random.token_hex(4)}"
+        group = f"group-{token_hex(4)}"
         self.ask("POST", f"{DSS[0]}/admin/groups", {"name": group}, alice)
         global_id = self.ask("POST", f"{DSS[0]}/admin/global-api-keys", {"label": "of nobody"}, alice)["id"]
         # What no longer holds, of each person: what is in the headers.
@@ -326,9 +335,9 @@ def without(text, of):
 def test_what_holds_no_longer_tells_nothing(store):
     """Without a credential that holds, every route gives the same refusal to the byte, whoever and whatever it is about."""
     same = {
-        "none": {}, "wrong key": bearer(store.ghost_key), "wrong ticket": {"X-DKU-APITicket": random.token_hex(16)},
+        "none": {}, "wrong key": bearer(store.ghost_key), "wrong ticket": {"X-DKU-APITicket": token_hex(16)},
         "no key at all": {"Authorization": "Bearer"},
-        "wrong session": {"Cookie": f"dkusecrets={random.token_hex(32)}", "Sec-Fetch-Site": "same-origin"},
+        "wrong session": {"Cookie": f"dkusecrets={token_hex(32)}", "Sec-Fetch-Site": "same-origin"},
     }
     seen = {}
 
