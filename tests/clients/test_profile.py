@@ -1,4 +1,5 @@
 """The profile page, in a real Chromium that runs no JavaScript, at the widths of a phone and of a desk."""
+import contextlib
 import datetime
 import os
 import re
@@ -416,8 +417,10 @@ def test_a_value_of_the_greatest_size(strict):
     status, page = browser.form("/secrets", name="more", value="%" * (2**20 + 1), **form)
     assert status == 400 and "1 MiB" in page and len(page) < 100_000
     assert stored(strict, "bob") == {"most": "%" * 2**20}
-    # Nobody sends that much who is not signed in.
-    assert Browser(strict).form("/secrets", name="most", value="%" * 2**20, **form)[0] == 400
+    # Nobody sends that much who is not signed in: the server closes, whether or not its answer is still read.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        assert Browser(strict).form("/secrets", name="more", value="%" * 2**20, **form)[0] == 400
+    assert stored(strict, "bob") == {"most": "%" * 2**20}
 
 
 def test_who_cannot_open_secrets_sees_none(strict):
