@@ -424,3 +424,28 @@ def test_r_reads_over_tls_as_r_users_set_it(served, certificates, rscript):
     assert said.startswith("dkusecrets_error_unavailable\n")
     assert "certificate" in said and "CURL_CA_BUNDLE" in said and "no_check_certificate" in said
     assert "value" not in said and env["KEY"] not in said
+
+
+def test_bodies_that_do_not_come_make_room(store):
+    """From anybody, with a credential and without."""
+    key = store.key("alice")
+    put_into(store, key, {"a": "1"})
+    store.start("--max-connections", "20")
+    heads = ["POST /sign-in HTTP/1.1\r\nHost: x\r\n", "POST /dkusecrets/v1/session HTTP/1.1\r\nHost: x\r\n"]
+    heads.append(f"POST /dkusecrets/v1/secrets/set HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n")
+    silent = [connect(store) for _ in range(20)]
+    for connection, head in zip(silent, heads * 7):
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\nhalf".encode())
+    # They have 10 s; who comes in that time need not wait so long.
+    began = time.monotonic()
+    wait_for(lambda: (answer_to(connect(store)) or [0])[0] == 401, 6)
+    wait_for(lambda: store.ask("GET", f"{BOTH[0]}/auth/info", {"Authorization": f"Bearer {key}"})[0] == 200, 3)
+    assert time.monotonic() - began < 7
+    # One that comes slowly arrives where there is room.
+    for connection in silent:
+        connection.close()
+    slow, body = connect(store), b'{"name": "b", "value": "2"}'
+    slow.sendall(f"{heads[2]}Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+    time.sleep(3)
+    slow.sendall(body[5:])
+    assert answer_to(slow, None)[0] == 200 and secrets_of(store, key) == {"a": "1", "b": "2"}

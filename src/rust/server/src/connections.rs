@@ -31,7 +31,7 @@ pub const IDLE_TIME: Duration = Duration::from_secs(60);
 pub const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How often it is looked for those that are over. Coarse: a timer for each request would cost each request something.
 const LOOK: Duration = Duration::from_millis(500);
-/// An answer that nobody takes for this long makes room for a newcomer, if nothing else does.
+/// An answer that nobody takes, or a body that does not come, for this long makes room for a newcomer, if nothing else does.
 const STALLED: Duration = Duration::from_secs(2);
 /// A request's header, in bytes.
 const MOST_HEADER: usize = 64 * 1024;
@@ -52,6 +52,8 @@ const HEADER: u8 = 2;
 const BUSY: u8 = 3;
 /// It is to end, and was told.
 const ENDING: u8 = 4;
+/// A request is waited for whose body has not come yet.
+const BODY: u8 = 5;
 
 /// What a connection is told.
 const NOTHING: u8 = 0;
@@ -131,6 +133,7 @@ impl State {
             (_, Some(lasted)) if lasted > STALLED => 2,
             (NEW, None) => 0,
             (IDLE | HEADER, None) => 1,
+            (BODY, None) if lasted > STALLED => 2,
             _ => return None,
         };
         Some((class, std::cmp::Reverse(lasted)))
@@ -213,7 +216,7 @@ impl Connections {
         if open.len() >= most {
             let goes = open.values().filter_map(|state| Some((state.dispensable()?, state)));
             let (_, state) = goes.min_by_key(|(order, _)| *order)?;
-            state.tell(if state.stalled().is_some() { ABORT } else { FINISH });
+            state.tell(if state.stalled().is_some() || state.phase().0 == BODY { ABORT } else { FINISH });
         }
         let state = Arc::new(State {
             began: self.began,
@@ -284,9 +287,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        state.enter(BUSY);
+        // Without a body, as most are, there is nothing to wait for.
+        let waits = !request.body().is_end_stream();
+        state.enter(if waits { BODY } else { BUSY });
         state.served.store(true, Ordering::Relaxed);
-        let mut request: Request = request.map(Body::new);
+        let mut request: Request =
+            request.map(|body| if waits { Body::new(Coming { body, state: state.clone() }) } else { Body::new(body) });
         request.extensions_mut().insert(ConnectInfo(peer));
         // Also where the answer is never made.
         let end = End(state.clone());
@@ -304,7 +310,7 @@ where
             // How it ended is the other end's matter.
             _ = connection.as_mut() => return,
             () = state.tell.notified() => {
-                let busy = state.phase().0 == BUSY;
+                let busy = matches!(state.phase().0, BUSY | BODY);
                 // hyper would wait for the rest of a first header.
                 if state.told.load(Ordering::Relaxed) == ABORT || !(busy || state.served.load(Ordering::Relaxed)) {
                     return;
@@ -357,6 +363,36 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body, which tells when it has come.
+struct Coming {
+    body: Incoming,
+    state: Arc<State>,
+}
+
+impl HttpBody for Coming {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_ready() && (self.body.is_end_stream() || matches!(polled, Poll::Ready(None))) {
+            self.state.enter(BUSY);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
