@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import threading
 
 import pytest
@@ -81,6 +82,31 @@ def test_a_key_that_is_over_or_revoked_opens_nothing(server):
     kept = json.loads(server.command("--json", "key", "list", "--user", "alice"))
     server.command("key", "revoke", kept[0]["id"])
     assert server.ask("GET", f"{BOTH[0]}/auth/info", basic(key))[0] == 401
+
+
+def test_lists_of_keys_say_when_each_was_last_used(server):
+    """Also after the server was stopped; a read does not write it."""
+    server.user("bob")
+    used, unused = server.key("bob", "used"), server.key("bob", "unused")
+    told = lambda: {k["label"]: k["lastUsedOn"] for k in json.loads(server.command("--json", "key", "list", "--user", "bob"))}
+    assert told() == {"used": None, "unused": None}
+    began = time.time() * 1000
+    assert secrets_of(server, used) == {}
+    first = told()
+    assert began - 1 <= first["used"] <= time.time() * 1000 and first["unused"] is None
+    # A wrong one, and a ticket, are no use of a key.
+    ticket = server.ask("POST", f"{BOTH[0]}/auth/ticket", basic(used))[2]["ticket"]
+    last = told()["used"]
+    assert server.ask("GET", f"{BOTH[0]}/auth/info", {"X-DKU-APITicket": ticket})[0] == 200
+    assert told()["used"] == last
+    own = {k["label"]: k["lastUsedOn"] for k in server.ask("GET", f"{BOTH[0]}/personal-api-keys", basic(used))[2]}
+    assert own == {"used": last, "unused": None}
+    last = told()
+    server.stop()
+    # Without a server, and with another.
+    assert told() == last and last["used"] >= first["used"]
+    server.start()
+    assert told() == last
 
 
 def test_what_an_administrator_makes_for_another_opens_nothing_until_confirmed(tmp_path):

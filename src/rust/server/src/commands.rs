@@ -166,7 +166,7 @@ pub fn run(server: &Server, command: &Command) -> Result<Value> {
         Command::KeyList { user } => {
             let all = people::keys(&server.store)?;
             let wanted = all.iter().filter(|(_, key)| user.is_none() || key.user == *user);
-            Ok(wanted.map(|(_, key)| json!(crate::http::described(key))).collect())
+            Ok(wanted.map(|(hash, key)| json!(crate::http::described(server, hash, key))).collect())
         }
         Command::KeyRevoke { id } => {
             let found = people::keys(&server.store)?.into_iter().find(|(_, key)| key.id == *id);
@@ -355,6 +355,7 @@ fn key_create(server: &Server, user: &str, label: &str, expires: Option<i64>) ->
         confirmed,
         by_rule: confirmed && !own,
         administrator: false,
+        last_used: None,
     };
     let text = server.change(|change| {
         change.record(owner("key made", &[person.id], vec![key.id.clone()]));

@@ -119,6 +119,9 @@ pub struct ApiKey {
     /// For a key of nobody: whether it may do what administrators may.
     #[serde(default)]
     pub administrator: bool,
+    /// When it was last used, in milliseconds since 1970, as far as that was written: see `Server::key_used`.
+    #[serde(default)]
+    pub last_used: Option<i64>,
 }
 
 /// A group: a name that people share. It grants nothing, but for that of the administrators.

@@ -25,6 +25,8 @@ const FLUSH: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked for events that are older than they are to get.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is written when keys were last used.
+const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Files that are open beside connections: the database, for each thread, and what is read.
 const OTHER_FILES: usize = 600;
 /// When a peer that says nothing is asked whether it is still there: a run may be silent for days.
@@ -73,6 +75,7 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
     let watching = tokio::spawn(connections.clone().watch());
     let changed = Arc::new(Notify::new());
     running.spawn(retain(server.clone(), changed.clone(), DAY));
+    running.spawn(keep_keys_used(server.clone()));
     let flushing = tokio::spawn(flush(server.clone()));
     loop {
         tokio::select! {
@@ -111,7 +114,12 @@ pub async fn serve(server: Arc<Server>, places: Places, data: &Path, log: &Log) 
         let _ = std::fs::remove_file(path);
         forget(data);
     }
-    let last = tokio::task::spawn_blocking(move || server.flush());
+    let last = tokio::task::spawn_blocking(move || {
+        if let Err(problem) = server.keep_keys_used(0) {
+            tracing::error!("when keys were last used could not be written: {}", problem.message);
+        }
+        server.flush()
+    });
     last.await.map_err(|_| Problem::internal("the last flush failed"))?
 }
 
@@ -242,6 +250,23 @@ fn let_go(server: &Server, days: u32) -> Result<u64> {
     let names = vec![format!("older than {days} days")];
     let told = vault::Event { who: "the server".into(), names, ..event("events let go", &[]) };
     Ok(server.store.forget_events(u64::from(days) * 24 * 60 * 60 * 1000, told)?)
+}
+
+/// Writes to the store when keys were last used, to the hour.
+async fn keep_keys_used(server: Arc<Server>) {
+    let mut turns = tokio::time::interval(HOUR);
+    loop {
+        turns.tick().await;
+        let server = server.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            server.keep_keys_used(i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX))
+        });
+        match kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => tracing::error!("when keys were last used could not be written: {}", problem.message),
+            Err(_) => tracing::error!("when keys were last used could not be written"),
+        }
+    }
 }
 
 /// Brings to the disk what was answered since the last time.

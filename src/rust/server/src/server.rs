@@ -7,7 +7,7 @@ use crate::identity::Caller;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
-use crate::people::{self, Application, Id, Person};
+use crate::people::{self, ApiKey, Application, Id, Person};
 use crate::problem::{Problem, Result};
 use crate::session::{Session, Sessions};
 use axum::http::HeaderMap;
@@ -28,6 +28,8 @@ const MOST_TICKETS: usize = 100_000;
 const MOST_OF_ONE: usize = 1_000;
 /// How often whoever is to write lets others go first, while more come or somebody else writes.
 const MOST_TURNS: usize = 8;
+/// Keys of which one change says when they were last used.
+const MOST_KEYS_AT_ONCE: usize = 100;
 /// Refusals that are written to the log in a minute; how many more there were is told by the next one.
 const MOST_REFUSALS: u32 = 60;
 
@@ -48,7 +50,8 @@ pub struct Server {
     pub budgets: Budgets,
     /// By login. Told from memory: since the server began.
     activity: Mutex<HashMap<String, Activity>>,
-    /// When each key was last used, in milliseconds since 1970, by its hash. The same.
+    /// When each key was last used, in milliseconds since 1970, by its hash. It is written to the store seldom: a read would
+    /// else cost a write.
     keys_used: Mutex<HashMap<String, i64>>,
     settings: RwLock<Arc<InForce>>,
     disk: Disk,
@@ -227,9 +230,37 @@ impl Server {
         held(&self.activity).entry(login.into()).or_default().success = now();
     }
 
-    /// When a key was last used since the server began, if it was.
-    pub fn key_used(&self, hash: &str) -> Option<i64> {
-        held(&self.keys_used).get(hash).copied()
+    /// When a key was last used, if it was.
+    pub fn key_used(&self, hash: &str, key: &ApiKey) -> Option<i64> {
+        held(&self.keys_used).get(hash).copied().or(key.last_used)
+    }
+
+    /// Writes to the store when keys were last used, where it says otherwise by more than `behind` milliseconds.
+    pub fn keep_keys_used(&self, behind: i64) -> Result<()> {
+        let used: Vec<(String, i64)> = held(&self.keys_used).iter().map(|(hash, at)| (hash.clone(), *at)).collect();
+        let mut wanted = Vec::new();
+        for (hash, at) in used {
+            match people::key_of_hash(&self.store, &hash)? {
+                Some(key) if key.last_used.is_none_or(|then| at.saturating_sub(then) > behind) => {
+                    wanted.push((hash, at));
+                }
+                Some(_) => {}
+                // Revoked.
+                None => drop(held(&self.keys_used).remove(&hash)),
+            }
+        }
+        // Others write in between.
+        for some in wanted.chunks(MOST_KEYS_AT_ONCE) {
+            self.change(|change| {
+                for (hash, at) in some {
+                    if people::key_of_hash(change, hash)?.is_some() {
+                        people::edit_key(change, hash, |key| key.last_used = Some(*at))?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     pub fn key_was_used(&self, hash: &str) {
@@ -423,4 +454,56 @@ pub fn now() -> i64 {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A use is written once an hour, and one of a key that was revoked meanwhile never.
+    #[test]
+    fn when_keys_were_used_is_written_seldom() {
+        const HOUR: i64 = 60 * 60 * 1000;
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("store");
+        Store::create(&data).unwrap();
+        let server = Server::new(Store::open(&data).unwrap());
+        let key = ApiKey {
+            id: "id".into(),
+            user: None,
+            person: None,
+            label: String::new(),
+            description: String::new(),
+            created_on: 0,
+            created_by: "alice".into(),
+            expires: None,
+            confirmed: false,
+            by_rule: false,
+            administrator: false,
+            last_used: None,
+        };
+        let add = || people::hash(&server.change(|change| people::add_key(change, &key)).unwrap());
+        let (hash, other, revoked) = (add(), add(), add());
+        let written = |hash: &str| people::key_of_hash(&server.store, hash).unwrap().unwrap().last_used;
+        assert_eq!(server.key_used(&hash, &key), None);
+        server.key_was_used(&hash);
+        server.key_was_used(&revoked);
+        server.change(|change| people::remove_key(change, &revoked)).unwrap();
+        server.keep_keys_used(HOUR).unwrap();
+        let first = written(&hash);
+        assert!(first.is_some() && server.key_used(&hash, &key) == first && written(&other).is_none());
+        assert_eq!(held(&server.keys_used).len(), 1);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        server.key_was_used(&hash);
+        server.keep_keys_used(HOUR).unwrap();
+        assert_eq!(written(&hash), first);
+        server.keep_keys_used(0).unwrap();
+        assert!(written(&hash) > first);
+        // What was written is what is told after a start.
+        let last = written(&hash);
+        drop(server);
+        let server = Server::new(Store::open(&data).unwrap());
+        let key = people::key_of_hash(&server.store, &hash).unwrap().unwrap();
+        assert_eq!(server.key_used(&hash, &key), last);
+    }
 }

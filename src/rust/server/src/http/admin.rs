@@ -310,7 +310,7 @@ pub fn delete_group(server: &Server, caller: &Caller, input: &Input) -> Answer<D
 pub fn all_keys(server: &Server, caller: &Caller, _: &Input) -> Answer<Vec<Described>> {
     caller.administrator()?;
     let all = people::keys(&server.store)?;
-    Ok(all.iter().filter(|(_, key)| key.user.is_some()).map(|(_, key)| described(key)).collect())
+    Ok(all.iter().filter(|(_, key)| key.user.is_some()).map(|(hash, key)| described(server, hash, key)).collect())
 }
 
 pub fn create_key_for(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answer<NewKey> {
@@ -360,15 +360,16 @@ struct Permissions {
     admin: bool,
 }
 
-fn global(key: &ApiKey) -> Global {
+fn global(server: &Server, hash: &str, key: &ApiKey) -> Global {
     let admin = key.administrator;
-    Global { described: described(key), global_allow_everything: admin, global_permissions: Permissions { admin } }
+    let described = described(server, hash, key);
+    Global { described, global_allow_everything: admin, global_permissions: Permissions { admin } }
 }
 
 pub fn global_keys(server: &Server, caller: &Caller, _: &Input) -> Answer<Vec<Global>> {
     caller.administrator()?;
     let all = people::keys(&server.store)?;
-    Ok(all.iter().filter(|(_, key)| key.user.is_none()).map(|(_, key)| global(key)).collect())
+    Ok(all.iter().filter(|(_, key)| key.user.is_none()).map(|(hash, key)| global(server, hash, key)).collect())
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -396,7 +397,8 @@ pub fn create_global_key(server: &Server, caller: &Caller, input: &Input<NewGlob
 
 pub fn global_key(server: &Server, caller: &Caller, input: &Input) -> Answer<Global> {
     caller.administrator()?;
-    Ok(global(&find_key(server, input.part("id"), false)?.1))
+    let (hash, key) = find_key(server, input.part("id"), false)?;
+    Ok(global(server, &hash, &key))
 }
 
 pub fn save_global_key(server: &Server, caller: &Caller, input: &Input<NewGlobal>) -> Answer<Global> {
@@ -412,7 +414,7 @@ pub fn save_global_key(server: &Server, caller: &Caller, input: &Input<NewGlobal
         change.record(caller.event("key changed", &[], vec![key.id.clone()]));
         Ok(key)
     })?;
-    Ok(global(&key))
+    Ok(global(server, &hash, &key))
 }
 
 pub fn delete_global_key(server: &Server, caller: &Caller, input: &Input) -> Answer<Done> {

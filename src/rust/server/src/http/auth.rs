@@ -170,6 +170,8 @@ pub struct Described {
     created_by: String,
     /// In milliseconds since 1970.
     expires_on: Option<i64>,
+    /// When it was last used, in milliseconds since 1970, or null.
+    last_used_on: Option<i64>,
     /// Whether it opens secrets.
     confirmed: bool,
 }
@@ -183,7 +185,12 @@ pub struct NewKey {
     pub key: Zeroizing<String>,
 }
 
-pub fn described(key: &ApiKey) -> Described {
+pub fn described(server: &Server, hash: &str, key: &ApiKey) -> Described {
+    Described { last_used_on: server.key_used(hash, key), ..new_key(key) }
+}
+
+/// The same for one that nobody has used yet.
+fn new_key(key: &ApiKey) -> Described {
     Described {
         id: key.id.clone(),
         user: key.user.clone(),
@@ -192,6 +199,7 @@ pub fn described(key: &ApiKey) -> Described {
         created_on: key.created_on,
         created_by: key.created_by.clone(),
         expires_on: key.expires,
+        last_used_on: None,
         confirmed: key.confirmed,
     }
 }
@@ -231,6 +239,7 @@ impl Wanted {
             confirmed: own || rule,
             by_rule: rule && !own,
             administrator: false,
+            last_used: None,
         })
     }
 }
@@ -242,7 +251,7 @@ pub fn store_key(server: &Server, caller: &Caller, key: &ApiKey) -> Answer<NewKe
         change.record(caller.event("key made", &about, vec![key.id.clone()]));
         people::add_key(change, key)
     })?;
-    Ok(NewKey { described: described(key), key: text })
+    Ok(NewKey { described: new_key(key), key: text })
 }
 
 /// One of the caller's own keys, with its hash. Somebody else's is as one that is not there.
@@ -255,7 +264,7 @@ fn own(server: &Server, caller: &Caller, id: &str) -> Result<(String, ApiKey)> {
 pub fn keys(server: &Server, caller: &Caller, _: &Input) -> Answer<Vec<Described>> {
     let me = caller.someone()?.id;
     let all = people::keys(&server.store)?;
-    Ok(all.iter().filter(|(_, key)| key.person == Some(me)).map(|(_, key)| described(key)).collect())
+    Ok(all.iter().filter(|(_, key)| key.person == Some(me)).map(|(hash, key)| described(server, hash, key)).collect())
 }
 
 pub fn create_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answer<NewKey> {
@@ -277,7 +286,8 @@ pub fn make_key(server: &Server, caller: &Caller, wanted: &Wanted) -> Answer<New
 }
 
 pub fn key(server: &Server, caller: &Caller, input: &Input) -> Answer<Described> {
-    Ok(described(&own(server, caller, input.part("id"))?.1))
+    let (hash, key) = own(server, caller, input.part("id"))?;
+    Ok(described(server, &hash, &key))
 }
 
 /// Only label and description change.
@@ -292,7 +302,7 @@ pub fn save_key(server: &Server, caller: &Caller, input: &Input<Wanted>) -> Answ
         change.record(caller.event("key described", &[], vec![key.id.clone()]));
         Ok(key)
     })?;
-    Ok(described(&key))
+    Ok(described(server, &hash, &key))
 }
 
 pub fn delete_key(server: &Server, caller: &Caller, input: &Input) -> Answer<Done> {

@@ -77,7 +77,7 @@ fn row(here: &Here, hash: &str, key: &ApiKey) -> Markup {
                 @if key.created_by != here.person.login { ", " (texts.made_by) " " bdi { (key.created_by) } }
             }
             td data-label=(texts.last_used) {
-                @match here.server().key_used(hash) { Some(time) => (moment(time)), None => "–" }
+                @match here.server().key_used(hash, key) { Some(time) => (moment(time)), None => "–" }
             }
             td data-label=(texts.expires) {
                 @match key.expires {
